@@ -1,0 +1,41 @@
+# make setup       the virtual environment in .venv, reused while up to date
+# make quickstart  the whole method on a synthetic corpus; ends with results/quickstart/report.html
+# make test        the default test suite (real speech too, where VESPER_TEST_DATA names it)
+# make lint        ruff and yamllint
+# make clean       the quickstart's results; .venv stays
+#
+# Settings:  PYTHON=python3.12                                    which Python makes .venv (3.10 or newer)
+#            TORCH_INDEX=https://download.pytorch.org/whl/cpu     torch and torchaudio from this index (small CPU build)
+#            PIP_ARGS="--index-url ..."                           more arguments for pip install
+#            QUICKSTART_ARGS="--seed 1"                           arguments for recipes/quickstart/quickstart.py
+#            PYTEST_ARGS="-k masker"                              arguments for pytest
+
+VENV ?= .venv
+PYTHON ?=
+TORCH_INDEX ?=
+PIP_ARGS ?=
+QUICKSTART_ARGS ?=
+PYTEST_ARGS ?=
+export PYTHON TORCH_INDEX PIP_ARGS
+# Packages are installed without byte code, so let the first import write it: seconds for every later process.
+unexport PYTHONDONTWRITEBYTECODE
+
+python = $(VENV)/bin/python
+
+.PHONY: setup quickstart test lint clean
+
+setup:
+	@.ci/make_venv.sh $(VENV)
+
+quickstart: setup
+	@$(python) recipes/quickstart/quickstart.py $(QUICKSTART_ARGS)
+
+test: setup
+	@$(python) -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	@$(python) -m ruff check .
+	@$(python) -m yamllint --strict .
+
+clean:
+	rm -rf results/quickstart
