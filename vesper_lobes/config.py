@@ -57,6 +57,9 @@ class EncoderConfig:
     def __post_init__(self):
         for name in ("conv_dim", "conv_kernel", "conv_stride"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.model_type == "hubert":  # no relative-position table
+            object.__setattr__(self, "num_buckets", 0)
+            object.__setattr__(self, "max_bucket_distance", 0)
         if self.model_type not in ("wavlm", "hubert"):
             raise ValueError(f"model_type is 'wavlm' or 'hubert', not {self.model_type!r}")
         if self.feat_extract_norm not in ("layer", "group"):
@@ -89,7 +92,9 @@ class EncoderConfig:
         """
         for key, only in _NOT_OURS.items():
             if config.get(key, only) != only:
-                raise ValueError(f"config.json: {key}={config[key]!r} is not supported, only {only!r}")
+                raise ValueError(
+                    f"config.json: {key}={config[key]!r} is not supported, only {only!r}"
+                )
         defaults = dict(cls.wavlm_base().__dict__, model_type=config.get("model_type", "none"))
         names = {field.name for field in dataclasses.fields(cls)}
         given = {key: value for key, value in config.items() if key in names}

@@ -65,7 +65,9 @@ class ConvLayer(nn.Module):
     def forward(self, x, lengths):
         """x (B, C_in, T_in), lengths (B,) real positions -> (B, C, T), lengths."""
         x = self.conv(x)
-        lengths = (torch.div(lengths - self.kernel, self.stride, rounding_mode="floor") + 1).clamp(0)
+        lengths = (torch.div(lengths - self.kernel, self.stride, rounding_mode="floor") + 1).clamp(
+            0
+        )
         if isinstance(self.layer_norm, nn.LayerNorm):
             x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
         elif self.layer_norm is not None:

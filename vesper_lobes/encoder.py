@@ -157,7 +157,9 @@ class Encoder(nn.Module):
         The paper's counts: the Large type's final LayerNorm is held, but unused and not counted.
         """
         unused = self.encoder.layer_norm if self.config.is_large_type else nn.Identity()
-        return sum(p.numel() for p in self.parameters()) - sum(p.numel() for p in unused.parameters())
+        return sum(p.numel() for p in self.parameters()) - sum(
+            p.numel() for p in unused.parameters()
+        )
 
     @torch.no_grad()
     def initialize(self):

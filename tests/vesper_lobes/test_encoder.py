@@ -57,7 +57,9 @@ def first(output):
 
 def znorm(wavs):
     """transformers' feature extractor, row by row."""
-    return (wavs - wavs.mean(-1, keepdim=True)) / (wavs.var(-1, keepdim=True, correction=0) + 1e-7).sqrt()
+    return (wavs - wavs.mean(-1, keepdim=True)) / (
+        wavs.var(-1, keepdim=True, correction=0) + 1e-7
+    ).sqrt()
 
 
 @pytest.mark.parametrize("samples", [400, 719, 8000, 33333])
