@@ -8,25 +8,18 @@ import re
 
 from vesper_lobes.config import EncoderConfig
 
+_CONVS = "feature_extractor.conv_layers"
+_POSITIONAL = "encoder.pos_conv_embed.conv"
 _RULES = [  # (fairseq, transformers), applied in order
     (r"^vesper\.", ""),
     (r"^mask_emb$", "masked_spec_embed"),
     (r"^layer_norm\.", "feature_projection.layer_norm."),
     (r"^post_extract_proj\.", "feature_projection.projection."),
-    (r"^feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
-    (
-        r"^feature_extractor\.conv_layers\.(\d+)\.2(\.1)?\.",
-        r"feature_extractor.conv_layers.\1.layer_norm.",
-    ),
-    (
-        r"^encoder\.pos_conv\.0\.weight_g$",
-        "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
-    ),
-    (
-        r"^encoder\.pos_conv\.0\.weight_v$",
-        "encoder.pos_conv_embed.conv.parametrizations.weight.original1",
-    ),
-    (r"^encoder\.pos_conv\.0\.", "encoder.pos_conv_embed.conv."),
+    (rf"^{_CONVS}\.(\d+)\.0\.", rf"{_CONVS}.\1.conv."),
+    (rf"^{_CONVS}\.(\d+)\.2(\.1)?\.", rf"{_CONVS}.\1.layer_norm."),
+    (r"^encoder\.pos_conv\.0\.weight_g$", f"{_POSITIONAL}.parametrizations.weight.original0"),
+    (r"^encoder\.pos_conv\.0\.weight_v$", f"{_POSITIONAL}.parametrizations.weight.original1"),
+    (r"^encoder\.pos_conv\.0\.", f"{_POSITIONAL}."),
     (r"\.self_attn\.grep_linear\.", ".attention.gru_rel_pos_linear."),
     (r"\.self_attn\.grep_a$", ".attention.gru_rel_pos_const"),
     (r"\.self_attn\.relative_attention_bias\.", ".attention.rel_attn_embed."),

@@ -13,6 +13,7 @@ from transformers import HubertModel, Wav2Vec2FeatureExtractor, WavLMForCTC, Wav
 from vesper_lobes.checkpoints import CheckpointError, load_encoder, save_encoder, weights_hash
 from vesper_lobes.encoder import Encoder
 
+POSITIONAL = "encoder.pos_conv_embed.conv."
 TO_FAIRSEQ = [
     ("masked_spec_embed", "mask_emb"),
     ("feature_projection.layer_norm.", "layer_norm."),
@@ -25,7 +26,7 @@ TO_FAIRSEQ = [
         "encoder.pos_conv_embed.conv.parametrizations.weight.original1",
         "encoder.pos_conv.0.weight_v",
     ),
-    ("encoder.pos_conv_embed.conv.", "encoder.pos_conv.0."),
+    (POSITIONAL, "encoder.pos_conv.0."),
     (".feed_forward.intermediate_dense.", ".fc1."),
     (".feed_forward.output_dense.", ".fc2."),
     (".attention.gru_rel_pos_linear.", ".self_attn.grep_linear."),
