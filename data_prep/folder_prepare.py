@@ -11,7 +11,8 @@ layout    ``--layout speaker/emotion`` names the folders under data_folder, firs
           for a folder that means nothing: ``--layout _/speaker``.
 
 ``--labels a=angry b=sad`` renames emotions; those it does not name are left out, by name. With a
-``split`` of train, dev and test given, that split is the only fold; else folds go by sorted speaker.
+``split`` of train, dev and test given, that split is the only fold (and refused under protocol B
+where it shares speakers); else folds go by sorted speaker.
 """
 
 import argparse
@@ -132,7 +133,6 @@ def prepare_folder(
         describe=describe,
         make_folds=lambda manifest, name: make_folds(manifest, name, num_folds),
         protocol=protocol,
-        disjoint=None if _has_split(found[0], describe) else "speaker",
         allow_partial=allow_partial,
         found=found,
         missing=missing,
@@ -275,10 +275,6 @@ def _fields_of(files, describe):
         for one in fields if isinstance(fields, list) else [fields]:
             if isinstance(one, dict):
                 yield one
-
-
-def _has_split(files, describe):
-    return any(fields.get("split") for fields in _fields_of(files, describe))
 
 
 def _natural_protocol(files, describe):

@@ -219,7 +219,10 @@ def check_folds(folds, protocol, disjoint="speaker"):
             raise ProtocolError(f"fold {k} of protocol {protocol} trains on held-out utterances.")
         shared = _shared(fold, disjoint or "speaker")
         if shared and protocol == "B" and disjoint:
-            raise ProtocolError(f"fold {k}: {disjoint} {sorted(shared)} in two sets of B.")
+            raise ProtocolError(
+                f"fold {k}: {disjoint} {sorted(shared)} in two sets, which protocol B forbids. "
+                "Without a given split the folds go by speaker; protocol A only warns."
+            )
         if shared:
             warnings.append(f"fold {k}: {len(shared)} speakers are in training and held-out sets")
         unseen = (set(fold.dev["emotion"]) | set(fold.test["emotion"])) - set(fold.train["emotion"])

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -216,9 +217,7 @@ def _status(rows, left_out, expected, allow_partial, corpus, data_folder):
         raise PreparationError(f"{data_folder}: no usable clip of {corpus}. Left out:{shown}")
     if not expected:
         return "unknown"
-    counts = {}
-    for row in rows:
-        counts[row["emotion"]] = counts.get(row["emotion"], 0) + 1
+    counts = Counter(row.get("emotion", "") for row in rows)
     if len(rows) == expected["clips"] and counts == expected.get("classes", counts):
         return "full"
     shown = "".join(f"\n  {name}: {reason}" for name, reason in left_out[:5])

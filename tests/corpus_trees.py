@@ -1,0 +1,64 @@
+"""Small corpora on disk, with real names and invented sound or none, for tests of preparers."""
+
+import struct
+
+import numpy as np
+import soundfile as sf
+
+GIT_LFS_POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:c6f94b2592487c7556bd86df7df6e8f4420d1b9c11414aeec9d8e5e640b51495\n"
+    "size 72862\n"
+)
+
+
+def write_tone(path, seconds=0.3, rate=16000, channels=1, seed=0, **options):
+    """A file with sound: a tone in noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(seed).normal(size=(len(time), channels))
+    sound = 0.2 * np.sin(2 * np.pi * 220 * time)[:, None] + 0.01 * noise
+    sf.write(path, sound, rate, **options)
+    return path
+
+
+def write_sparse_wav(path, seconds=0.3, rate=16000):
+    """A wav of the given length whose samples take no space on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = round(seconds * rate) * 2
+    with open(path, "wb") as file:
+        file.write(wav_header(size, rate))
+        file.truncate(44 + size)
+    return path
+
+
+def wav_header(data_bytes, rate=16000, channels=1):
+    """The 44 bytes in front of 16-bit PCM."""
+    block = 2 * channels
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", 36 + data_bytes & 0xFFFFFFFF, b"WAVE", b"fmt ", 16, 1, channels),
+        *(rate, rate * block, block, 16, b"data", data_bytes),
+    )
+
+
+def emodb_names():
+    """535 names of the real form with the real counts by letter, spread over the ten speakers."""
+    counts = {"W": 127, "L": 81, "E": 46, "A": 69, "F": 71, "N": 79, "T": 62}
+    speakers = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+    for letter, count in counts.items():
+        for i in range(count):
+            turn = i // len(speakers)
+            text = f"{'ab'[turn % 2]}{turn // 2 + 1:02d}"
+            yield f"{speakers[i % len(speakers)]}{text}{letter}{'abcd'[turn % 4]}"
+
+
+def ravdess_names(actors=range(1, 25)):
+    """The 60 names of each actor's speech clips."""
+    for actor in actors:
+        for emotion in range(1, 9):
+            for intensity in (1, 2) if emotion > 1 else (1,):
+                for statement in (1, 2):
+                    for repetition in (1, 2):
+                        codes = (3, 1, emotion, intensity, statement, repetition, actor)
+                        yield "-".join(f"{code:02d}" for code in codes)
