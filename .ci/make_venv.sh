@@ -71,7 +71,10 @@ fi
 rm -f "$stamp"
 
 # --no-compile: byte code is made at first import, for the few modules that are used.
-pip() { "$python" -m pip install --no-compile --disable-pip-version-check --quiet "$@"; }
+# Somebody at a terminal sees pip's progress; a log gets errors only.
+quiet=-qq
+if [ -t 1 ]; then quiet=; fi
+pip() { "$python" -m pip install --no-compile --disable-pip-version-check $quiet "$@"; }
 # A recent pip unpacks this set of wheels in half the time (measured: 87 s with pip 23.2, 50 to 64 s with 26.3).
 # shellcheck disable=SC2086
 pip ${PIP_ARGS:-} 'pip>=25.1' || say "keeping the pip that came with Python"
