@@ -50,6 +50,10 @@ class Cues:
         Level above 1 kHz against the level below it, in dB.
     onset : float
         Rise time of the voice at the start, in ms (not a change: the value at full strength).
+    formants : float
+        Frequency of all formants, a factor.
+    breath : float
+        Amplitude of aspiration noise above 1 kHz against the voice's.
     word_gap : float
         Extra pause between words, in units of 10 ms.
     exclaimed : float
@@ -63,6 +67,8 @@ class Cues:
     dynamics: float = 1.0
     slope: float = 0.0
     brilliance: float = 0.0
+    formants: float = 1.0
+    breath: float = 0.0
     onset: float = 20.0
     word_gap: float = 0.0
     exclaimed: float = 0.0
@@ -91,6 +97,7 @@ CUES = {
         dynamics=1.2,  # "considerable variability in loudness" [KFS20]; half of anger's: ours
         slope=2.0,  # contours rise in [JL03]; size ours
         brilliance=1.5,  # "medium" HF energy [JL03]; .5 dB per dB of level: ours
+        formants=1.1,  # spread lips: F1 and F2 +10 % [S01], higher [KFS20]; here all of them: ours
         onset=5.0,  # "fast" [JL03]; size ours
         exclaimed=0.7,  # upward inflections [MA93], rising [JL03]; size ours
     ),
@@ -104,6 +111,7 @@ CUES = {
         dynamics=0.6,  # "little variability" [JL03]; as its pitch range: ours
         slope=-4.0,  # slowly falling throughout the phrase [MA93], falling [JL03]; size ours
         brilliance=-1.5,  # "little" HF energy [JL03], down [S03], -9 brilliance [C90]; size ours
+        breath=0.1,  # breathiness +10 of 10 [C90]; size (-20 dB) ours
         onset=80.0,  # "slow" [JL03]; size ours
         word_gap=3.0,  # more pauses: +5 fluent, +10 hesitation [C90]; size ours
     ),
@@ -143,6 +151,7 @@ class Variation:
 
 VARIATION = Variation()
 NEUTRAL_RATE = 175  # words a minute: espeak-ng's own default
+NEUTRAL_RANGE = 40  # of espeak-ng's 0 to 99, so that there is room to double it (ours)
 NEUTRAL_LEVEL = -30.0  # dB of full scale over speech: leaves room for loud anger's peaks (ours)
 
 # The speakers' voices: espeak-ng's variants, each used once before any comes again, female and male
@@ -188,6 +197,7 @@ def table():
         "cues": {emotion: asdict(CUES[emotion]) for emotion in EMOTIONS},
         "variation": asdict(VARIATION),
         "neutral_rate": NEUTRAL_RATE,
+        "neutral_range": NEUTRAL_RANGE,
         "neutral_level": NEUTRAL_LEVEL,
         "voices": {"female": FEMALE_VOICES, "male": MALE_VOICES, "accents": ACCENTS},
         "sentences": SENTENCES,
