@@ -1,0 +1,409 @@
+"""The modules of an exported emotion classifier, as SpeechBrain's ``EncoderClassifier`` calls them.
+
+``EncoderClassifier.from_hparams`` builds what the folder's ``hyperparams.yaml`` names, and then calls,
+for every batch, ``compute_features(wavs)`` -> ``mean_var_norm(feats, wav_lens)`` ->
+``embedding_model(feats, wav_lens)`` -> ``classifier(embeddings)`` -> ``label_encoder``. The classes
+here fill these five places, in the same order, for :func:`vesper_lobes.export.load_classifier` too, so
+that both ways give the same answer.
+
+Nothing here is ever silently random. SpeechBrain's own loading is not strict (wrong names leave
+random weights and a log line), so every module holds no weights until its file was loaded strictly,
+says so when it is called earlier, and :class:`CheckedPretrainer` ends by comparing the loaded model's
+answer to a fixed waveform with the one it gave when it was exported.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.dataio.preprocess import AudioNormalizer
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_transfer,
+    register_checkpoint_hooks,
+)
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from speechbrain.utils.parameter_transfer import Pretrainer
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from vesper_lobes.checkpoints import load_encoder
+from vesper_lobes.heads import SuperbHead
+from vesper_lobes.lengths import FIELD, SAMPLE_RATE, sample_lengths
+from vesper_lobes.pooling import LayerMix, masked_mean
+from vesper_lobes.self_check import check_answer
+
+ENCODER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+HEADS = {"superb": SuperbHead}  # heads that read a pooled utterance, by their name in classifier.json
+LONG_AUDIO_RULES = ("chunks", "first")
+MAX_SECONDS = 30.0  # longest piece in one pass where no crop is set: attention is quadratic in time
+PIECES_PER_PASS = 8  # bounds memory on long recordings
+
+
+def check_waveforms(wavs, lengths=None):
+    """Refuse what has no emotion to find: a model returns a label for NaN and for nothing too.
+
+    Arguments
+    ---------
+    wavs : torch.Tensor (B, S)
+    lengths : torch.LongTensor (B,), optional
+        Real samples of each row; None: all.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape, integer samples, empty, NaN or infinite, or fewer than 400 real samples (25 ms, one frame).
+
+    Example
+    -------
+    >>> check_waveforms(torch.zeros(1, 16000))
+    >>> check_waveforms(torch.zeros(1, 100))
+    Traceback (most recent call last):
+      ...
+    ValueError: audio too short: row 0 has 100 samples, the encoder needs at least 400 (25 ms at 16 kHz)
+    """
+    if wavs.dim() != 2:
+        shape = tuple(wavs.shape)
+        raise ValueError(f"waveforms must be mono, (batch, samples); these have the shape {shape}")
+    if not wavs.is_floating_point():
+        raise ValueError(f"waveforms must be float in [-1, 1], these are {wavs.dtype}")
+    if wavs.numel() == 0:
+        raise ValueError(f"empty audio: {wavs.shape[0]} waveforms of {wavs.shape[1]} samples")
+    finite = torch.isfinite(wavs).all(dim=1)
+    if not finite.all():
+        rows = (~finite).nonzero().flatten().tolist()
+        raise ValueError(f"audio with NaN or infinite samples in rows {rows}")
+    if lengths is None:
+        lengths = sample_lengths(wavs)
+    short = (lengths < FIELD).nonzero().flatten().tolist()
+    if short:
+        row, samples = short[0], int(lengths[short[0]])
+        kind = "empty audio" if samples <= 0 else "audio too short"
+        raise ValueError(
+            f"{kind}: row {row} has {samples} samples, "
+            f"the encoder needs at least {FIELD} (25 ms at 16 kHz)"
+        )
+
+
+class WaveformGuard(nn.Module):
+    """``compute_features``: the features are the waveform itself, once it is usable.
+
+    The encoder normalises it (over real samples), so nothing else happens here.
+
+    Example
+    -------
+    >>> WaveformGuard()(torch.full((1, 16000), float("nan")))
+    Traceback (most recent call last):
+      ...
+    ValueError: audio with NaN or infinite samples in rows [0]
+    """
+
+    def forward(self, wavs):
+        """(B, S) -> the same (B, S), or a ``ValueError``."""
+        check_waveforms(wavs)
+        return wavs
+
+
+class PassThrough(nn.Module):
+    """``mean_var_norm``: nothing. ``torch.nn.Identity`` does not take the lengths it is given."""
+
+    def forward(self, feats, lengths=None):
+        """Features as they are."""
+        return feats
+
+
+class MonoResampler(AudioNormalizer):
+    """``audio_normalizer``: any rate and channels to 16 kHz mono, refusing empty and NaN audio.
+
+    SpeechBrain's own, with the refusals in front: it resamples nothing without complaint.
+    """
+
+    def __call__(self, audio, sample_rate):
+        """(S,) or (S, channels) at ``sample_rate`` Hz -> (S',) at 16 kHz."""
+        if audio.numel() == 0:
+            raise ValueError("empty audio: the file holds no samples")
+        if not torch.isfinite(audio).all():
+            raise ValueError("audio with NaN or infinite samples")
+        return super().__call__(audio, sample_rate)
+
+
+@register_checkpoint_hooks
+class EmbeddingModel(nn.Module):
+    """``embedding_model``: encoder, mix of its states, mean over the real frames.
+
+    Long audio is cut, because the model was trained on crops and attention is quadratic in time.
+    ``chunks`` cuts an utterance into the least number of equal pieces no longer than the crop and
+    averages over all their frames (each piece normalised by itself, as a crop in training);
+    ``first`` listens to the first crop only, as the published evaluation does. Shorter audio is
+    one piece under both rules.
+
+    Arguments
+    ---------
+    num_states : int
+        N+1, layers and the input of the first.
+    layer_mix : str
+        "weighted_sum" or "last".
+    crop_seconds : float, optional
+        Longest piece; None: 30 s.
+    long_audio : str
+        "chunks" or "first".
+    """
+
+    def __init__(self, num_states, layer_mix="weighted_sum", crop_seconds=None, long_audio="chunks"):
+        super().__init__()
+        if long_audio not in LONG_AUDIO_RULES:
+            raise ValueError(f"long_audio {long_audio!r} is unknown: choose one of {LONG_AUDIO_RULES}")
+        if crop_seconds is not None and not crop_seconds > 0:
+            raise ValueError(f"crop_seconds must be positive, not {crop_seconds}")
+        self.num_states, self.long_audio = num_states, long_audio
+        self.longest = round((crop_seconds or MAX_SECONDS) * SAMPLE_RATE)  # samples
+        self.layer_mix = LayerMix(num_states, layer_mix)
+        self.encoder = None  # set_encoder: there is no encoder with random weights
+        self.mix_loaded = False
+
+    def set_encoder(self, encoder):
+        """Take a loaded encoder; refuses one of another depth."""
+        if encoder.num_layers + 1 != self.num_states:
+            raise ValueError(
+                f"the encoder has {encoder.num_layers} layers, so {encoder.num_layers + 1} states; "
+                f"the classifier was trained on {self.num_states}"
+            )
+        self.encoder = encoder
+
+    @mark_as_transfer
+    @mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        """Strictly load ``embedding_model.ckpt``: the layer weights; the encoder has its own file."""
+        self.load_mix(read_tensors(path), path)
+
+    def load_mix(self, tensors, path):
+        """Strictly load the layer weights from a dict of tensors; ``path`` is for the message."""
+        load_strictly(self.layer_mix, tensors, path)
+        self.mix_loaded = True
+
+    def forward(self, wavs, wav_lens=None):
+        """Embed utterances.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor (B, S)
+            16 kHz mono.
+        wav_lens : torch.Tensor (B,), optional
+            Relative lengths.
+
+        Returns
+        -------
+        torch.Tensor (B, 1, D)
+            The shape of SpeechBrain's own embedding models.
+        """
+        if self.encoder is None or not self.mix_loaded:
+            raise RuntimeError("the embedding model has no weights: its files were not loaded")
+        if wav_lens is not None and not (wav_lens > 0).all():
+            raise ValueError(f"empty audio: relative lengths {wav_lens.tolist()}")
+        lengths = sample_lengths(wavs, wav_lens)
+        check_waveforms(wavs, lengths)
+        pieces, owner = self._pieces(wavs, lengths)
+        sums = wavs.new_zeros(wavs.shape[0], self.encoder.hidden_size, dtype=torch.float32)
+        frames = wavs.new_zeros(wavs.shape[0], dtype=torch.float32)
+        for first in range(0, len(pieces), PIECES_PER_PASS):
+            rows = owner[first : first + PIECES_PER_PASS]
+            means, counts = self._embed(pieces[first : first + PIECES_PER_PASS])
+            sums = sums.index_add(0, rows, means.float() * counts.unsqueeze(-1))
+            frames = frames.index_add(0, rows, counts)
+        return (sums / frames.unsqueeze(-1)).unsqueeze(1)  # (B, 1, D)
+
+    def _pieces(self, wavs, lengths):
+        """Cut rows at their real length, long ones into pieces; and each piece's row."""
+        pieces, owner = [], []
+        for row, (wav, length) in enumerate(zip(wavs, lengths.tolist(), strict=True)):
+            if self.long_audio == "first":
+                length = min(length, self.longest)
+            count = -(-length // self.longest)
+            pieces.extend(wav[:length].tensor_split(count))
+            owner.extend([row] * count)
+        return pieces, torch.tensor(owner, device=wavs.device)
+
+    def _embed(self, pieces):
+        """Mean over the frames of the mixed states (P, D), and the number of frames (P,)."""
+        sizes = torch.tensor([len(piece) for piece in pieces], device=pieces[0].device)
+        padded = pad_sequence(pieces, batch_first=True)  # (P, S)
+        states, frames = self.encoder(padded, sizes.double() / padded.shape[1])
+        return masked_mean(self.layer_mix(states), frames), frames.float()
+
+
+@register_checkpoint_hooks
+class LogProbabilities(nn.Module):
+    """``classifier``: a head on the embedding, as log-probabilities.
+
+    Arguments
+    ---------
+    head : str
+        A name in ``HEADS``.
+    **sizes
+        What the head's class takes (input_dim, num_classes, hidden).
+    """
+
+    def __init__(self, head, **sizes):
+        super().__init__()
+        if head not in HEADS:
+            raise ValueError(f"head {head!r} is unknown: choose one of {sorted(HEADS)}")
+        self.head = HEADS[head](**sizes)
+        self.head_loaded = False
+
+    @mark_as_transfer
+    @mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        """Strictly load ``classifier.ckpt``."""
+        self.load_head(read_tensors(path), path)
+
+    def load_head(self, tensors, path):
+        """Strictly load the head from a dict of tensors; ``path`` is for the message."""
+        load_strictly(self.head, tensors, path)
+        self.head_loaded = True
+
+    def forward(self, embeddings):
+        """(B, 1, D) -> log-probabilities (B, 1, C)."""
+        if not self.head_loaded:
+            raise RuntimeError("the classifier has no weights: its file was not loaded")
+        return self.head(embeddings.squeeze(1)).log_softmax(dim=-1).unsqueeze(1)
+
+
+@register_checkpoint_hooks
+class ClassLabels(CategoricalEncoder):
+    """``label_encoder``: the classes in their fixed order; its file must say the same.
+
+    SpeechBrain's own loads a missing or broken file as no labels at all, and says nothing.
+
+    Example
+    -------
+    >>> ClassLabels(["angry", "sad"]).decode_torch(torch.tensor([1, 0]))
+    ['sad', 'angry']
+    """
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = list(classes)
+        self.update_from_iterable(self.classes)
+        self.expect_len(len(self.classes))
+
+    @mark_as_transfer
+    @mark_as_loader
+    def load_checked(self, path, end_of_epoch=False):
+        """Read ``label_encoder.ckpt`` and compare it with the classes of the YAML."""
+        try:
+            self.load(_existing(path))
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(f"{path}: not a label file ({error})") from error
+        found = [self.ind2lab[index] for index in sorted(self.ind2lab)]
+        if found != self.classes:
+            raise ValueError(f"{path}: classes {found}, but the model was trained on {self.classes}")
+
+
+class CheckedPretrainer(Pretrainer):
+    """SpeechBrain's Pretrainer, strict: it also fetches the encoder, and checks the loaded model.
+
+    The encoder is read from the folder's transformers files (config.json,
+    preprocessor_config.json, model.safetensors), so its weights are stored once.
+
+    Arguments
+    ---------
+    loadables : dict
+        embedding_model, classifier, label_encoder.
+    self_check : dict
+        What :func:`answer_to_reference` gave when the folder was written.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, RuntimeError
+        A file is missing; has other names or shapes; a ``savedir`` holds another model's files; or
+        the loaded model's answer is not the stored one.
+    """
+
+    def __init__(self, loadables, self_check, **kwargs):
+        super().__init__(loadables=loadables, **kwargs)
+        self.self_check = self_check
+        self.encoder_folder = None
+
+    def collect_files(
+        self,
+        default_source=None,
+        local_strategy=LocalStrategy.SYMLINK,
+        fetch_config=FetchConfig(),
+    ):
+        """As SpeechBrain's, and the encoder's three files."""
+        self._refuse_stale(default_source)
+        collected = super().collect_files(default_source, local_strategy, fetch_config)
+        for name in ENCODER_FILES:
+            path = fetch(
+                name,
+                source=default_source,
+                savedir=self.collect_in,
+                local_strategy=local_strategy,
+                fetch_config=fetch_config,
+            )
+            collected[name] = _existing(path)
+        self.encoder_folder = Path(path).parent
+        return collected
+
+    def load_collected(self):
+        """Load everything strictly, then compare the answer to the reference waveform."""
+        if self.encoder_folder is None:
+            raise ValueError("collect_files() comes before load_collected()")
+        self.loadables["embedding_model"].set_encoder(read_encoder(self.encoder_folder))
+        super().load_collected()
+        check_answer(
+            self.loadables["embedding_model"],
+            self.loadables["classifier"],
+            self.self_check,
+            self.encoder_folder,
+        )
+
+    def _refuse_stale(self, source):
+        """A file already in ``savedir`` wins over the source: it must be the same model's."""
+        name = "hyperparams.yaml"
+        if self.collect_in is None or source is None or not isinstance(source, (str, Path)):
+            return
+        ours, theirs = self.collect_in / name, Path(source) / name
+        if ours.is_file() and theirs.is_file() and ours.read_bytes() != theirs.read_bytes():
+            raise ValueError(
+                f"savedir {self.collect_in} holds another model than {source}, and its files would "
+                "be used: empty it, choose another, or leave savedir out"
+            )
+
+
+def read_encoder(folder):
+    """The exported encoder; a damaged model.safetensors is a ``ValueError`` that names it."""
+    try:
+        return load_encoder(folder)
+    except SafetensorError as error:
+        raise ValueError(f"{folder}/model.safetensors: damaged, not readable ({error})") from error
+
+
+def read_tensors(path):
+    """A .ckpt file as a dict of tensors; anything else in it is refused, and nothing is run."""
+    try:
+        tensors = torch.load(_existing(path), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path}: not a file of tensors only, refused ({error})") from error
+    if not isinstance(tensors, dict) or not all(torch.is_tensor(t) for t in tensors.values()):
+        raise ValueError(f"{path}: not a dict of tensors")
+    return tensors
+
+
+def load_strictly(module, tensors, path):
+    """``load_state_dict`` where every name and shape must agree; the error names the file."""
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not the weights of this model. {error}") from error
+
+
+def _existing(path):
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: an exported model needs all of its files, copy the whole folder"
+        )
+    return Path(path)
