@@ -77,6 +77,8 @@ def shelve(samples, decibels, corner=1000.0):
 
 def breathe(samples, share, generator):
     """With noise above 1 kHz that follows the voice's level, `share` times its amplitude."""
+    if share == 0:
+        return samples
     noise = generator.standard_normal(len(samples))
     noise = shelve(noise, 40.0) / 100  # 40 dB under itself below the corner
     return samples + share * noise * 10 ** (envelope(samples) / 20)
