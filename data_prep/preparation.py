@@ -61,7 +61,7 @@ def prepare(
     expected=None,
     allow_partial=False,
     keep_silent=(),
-    known=None,
+    remark=None,
     inputs=(),
     missing=(),
     extensions=AUDIO_EXTENSIONS,
@@ -94,8 +94,9 @@ def prepare(
         Go on with fewer clips than `expected`.
     keep_silent : container of str
         IDs that stay in although a verification finds them silent.
-    known : dict, optional
-        ID -> remark, for clips that stay in and are worth knowing: listed in the summary.
+    remark : callable, optional
+        A row's fields -> a text worth knowing about a clip that stays in, or "": the summary
+        lists them.
     inputs : sequence of Path
         Label files that, changed, make the outputs stale.
     missing : sequence of (name, reason)
@@ -145,12 +146,11 @@ def prepare(
     protocols = dict(stamp["protocols"]) if stamp else {}
     if protocol:
         protocols[protocol] = _write_protocol(manifest, make_folds, protocol, disjoint, save_folder)
-    kept = {row["ID"] for row in rows}
     extra = {
         "status": status,
         "expected": expected or {},
         "protocols": protocols,
-        "remarks": {name: text for name, text in sorted((known or {}).items()) if name in kept},
+        "remarks": {row["ID"]: remark(row) for row in rows if remark(row)} if remark else {},
     }
     if verify:
         extra["identical_files"] = identical_files(paths, headers)
@@ -241,7 +241,9 @@ def _write_protocol(manifest, make_folds, protocol, disjoint, save_folder):
     warnings = check_folds(folds, protocol, disjoint)
     write_folds(folds, save_folder, protocol)
     sizes = [dict(zip(("train", "dev", "test"), map(len, fold), strict=True)) for fold in folds]
-    return {"folds": sizes, "warnings": warnings}
+    in_folds = {name for fold in folds for rows in fold for name in rows["ID"]}
+    left_out = sorted(set(manifest["ID"]) - in_folds)
+    return {"folds": sizes, "warnings": warnings, "in_no_fold": left_out}
 
 
 def _files_hash(files, inputs):

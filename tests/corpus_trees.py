@@ -62,3 +62,45 @@ def ravdess_names(actors=range(1, 25)):
                     for repetition in (1, 2):
                         codes = (3, 1, emotion, intensity, statement, repetition, actor)
                         yield "-".join(f"{code:02d}" for code in codes)
+
+
+def plant_iemocap(root, utterances):
+    """IEMOCAP's tree from (name, label, seconds), with all that lies beside the labels."""
+    dialogues = {}
+    for name, label, seconds in utterances:
+        dialogue = name.rpartition("_")[0]
+        session = root / f"Session{name[4]}"
+        write_sparse_wav(session / "sentences" / "wav" / dialogue / f"{name}.wav", seconds)
+        entry = f"[6.2901 - 8.2357]\t{name}\t{label}\t[2.5000, 2.5000, 2.5000]\n"
+        votes = "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom\t;\t()\n\n"
+        dialogues.setdefault((session, dialogue), []).append(entry + votes)
+    for (session, dialogue), entries in dialogues.items():
+        folder = session / "dialog" / "EmoEvaluation"
+        (folder / "Categorical").mkdir(parents=True, exist_ok=True)
+        head = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+        (folder / f"{dialogue}.txt").write_text(head + "".join(entries))
+        (folder / f"._{dialogue}.txt").write_bytes(b"\x00\x05\x16\x07\xff\xfe" + bytes(60))
+        wrong = entries[0].replace("\tneu\t", "\tang\t")
+        (folder / "Categorical" / f"{dialogue}_cat.txt").write_text(wrong)
+        write_sparse_wav(session / "dialog" / "wav" / f"{dialogue}.wav", 60)
+
+
+def iemocap_utterances():
+    """A few invented utterances of every session, label and speaker."""
+    labels = ("ang", "neu", "hap", "exc", "sad", "xxx", "oth", "fru")
+    for session in range(1, 6):
+        for wearer in "FM":
+            for number, label in enumerate(labels):
+                for who in "FM":
+                    yield f"Ses0{session}{wearer}_impro01_{who}{number:03d}", label, 1.5
+
+
+def cremad_names():
+    """The 82 names of each of 91 actors: the real form, levels and class shares."""
+    sentences = ("DFA", "ITS", "ITH", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI", "WSI", "IOM")
+    for actor in range(1001, 1092):
+        yield f"{actor}_IEO_NEU_XX"
+        for emotion in ("ANG", "DIS", "FEA", "HAP", "SAD"):
+            yield from (f"{actor}_IEO_{emotion}_{level}" for level in ("LO", "MD", "HI"))
+            yield from (f"{actor}_{sentence}_{emotion}_XX" for sentence in sentences)
+        yield from (f"{actor}_{sentence}_NEU_XX" for sentence in sentences)
