@@ -1,0 +1,97 @@
+"""Speech to pretrain on: any mix of folders, LSSED, lists and ready manifests, as one table.
+
+``data_folder`` and ``manifest`` each take one path or several, with commas between. A folder with
+``wav_all/`` in it is read as LSSED; any other is searched for audio. A manifest keeps its own rows, and
+`data_folder` then says what stands for ``$data_root``: one folder for all, or one for each.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep.folder_prepare import prepare_folder
+from data_prep.lssed_prepare import prepare_lssed
+from data_prep.manifest import ManifestError, read_manifest
+
+
+def split_paths(text):
+    """Paths of a text with commas between (or of a list).
+
+    Examples
+    --------
+    >>> split_paths("a, b"), split_paths(""), split_paths(["a"])
+    (['a', 'b'], [], ['a'])
+    """
+    parts = text.split(",") if isinstance(text, str) else text or []
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def prepare_speech(save_folder, data_folder="", manifest="", file_list=""):
+    """Write a manifest for each folder that has none yet.
+
+    Parameters
+    ----------
+    save_folder : str or Path
+        Manifests go to ``<save_folder>/source<k>/``.
+    data_folder, manifest : str or list
+        See the module.
+    file_list : str
+        A text file with one path a line, below the only `data_folder`.
+
+    Raises
+    ------
+    ManifestError
+        If neither is given, or their numbers do not fit together.
+    """
+    folders, manifests = split_paths(data_folder), split_paths(manifest)
+    if not folders:
+        raise ManifestError(
+            "no speech was named. Give --data_folder FOLDER[,FOLDER], "
+            "with --manifest FILE[,FILE] if there are manifests of it."
+        )
+    if manifests:
+        if len(folders) not in (1, len(manifests)):
+            raise ManifestError(
+                f"{len(manifests)} manifests and {len(folders)} data folders: give one folder for "
+                "all, or one for each, in the same order."
+            )
+        return
+    if file_list and len(folders) != 1:
+        raise ManifestError("a file list needs exactly one --data_folder.")
+    for source, folder in enumerate(folders):
+        save = Path(save_folder) / f"source{source}"
+        if (Path(folder) / "wav_all").is_dir() and not file_list:
+            prepare_lssed(folder, save, allow_partial=True)
+        else:
+            prepare_folder(folder, save, file_list=file_list or None, allow_partial=True)
+
+
+def read_speech(save_folder, data_folder="", manifest=""):
+    """All rows of the sources that `prepare_speech` prepared, with real paths in `wav`.
+
+    With several sources an ID becomes ``<corpus>/<ID>``, so that sources cannot collide.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of the manifest, sorted by ID.
+
+    Raises
+    ------
+    ManifestError
+        If two rows still have the same ID: the same source was given twice.
+    """
+    folders, manifests = split_paths(data_folder), split_paths(manifest)
+    if manifests:
+        folders = folders * len(manifests) if len(folders) == 1 else folders
+    else:
+        manifests = [Path(save_folder) / f"source{k}/manifest.csv" for k in range(len(folders))]
+    tables = [read_manifest(m, root) for m, root in zip(manifests, folders, strict=True)]
+    if len(tables) > 1:
+        for table in tables:
+            table["ID"] = table["corpus"] + "/" + table["ID"]
+    rows = pd.concat(tables).sort_values("ID", ignore_index=True)
+    twice = rows["ID"][rows["ID"].duplicated()]
+    if len(twice):
+        raise ManifestError(f"{len(twice)} IDs stand in two sources, such as {twice.iloc[0]}.")
+    return rows

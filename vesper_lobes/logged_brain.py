@@ -1,0 +1,235 @@
+"""What both self-supervised recipes need of a Brain: resumable, keyed, logged epochs.
+
+On top of SpeechBrain's own: a progress bar with every loss and the hours of audio read per hour,
+means per epoch that survive an interruption, weight decay on matrices only, clipping over all
+parameter groups, and dropout keyed by (seed, epoch, step), which makes a resumed run repeat the
+uninterrupted one without a stored generator state.
+"""
+
+import time
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.distributed import if_main_process
+from torch import nn
+from tqdm import tqdm
+
+from vesper_lobes.keyed_random import keyed_seed
+from vesper_lobes.lengths import SAMPLE_RATE
+from vesper_lobes.run_history import History, RunningMeans
+
+
+def decay_groups(modules, weight_decay):
+    """Optimizer groups: weight decay on weight matrices, none on biases, norms and embeddings.
+
+    Embeddings are the table of relative positions and the mask embedding; the gates' constants and
+    the gains of weight normalisation, which are scales too, are spared with them.
+
+    Arguments
+    ---------
+    modules : torch.nn.Module
+    weight_decay : float
+
+    Returns
+    -------
+    list of dict
+        Two groups, trainable parameters only, each parameter once.
+
+    Example
+    -------
+    >>> groups = decay_groups(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)), 0.01)
+    >>> [len(group["params"]) for group in groups]
+    [1, 3]
+    """
+    decayed, spared = [], []
+    for module in modules.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                matrix = isinstance(module, (nn.Linear, nn.Conv1d)) and name == "weight"
+                matrix = matrix or name == "original1"  # direction of a weight-normed convolution
+                (decayed if matrix else spared).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+
+
+class LoggedBrain(sb.Brain):
+    """Base of `PretrainBrain` and `MaskedPredictionBrain`.
+
+    A subclass writes compute_forward, and compute_objectives that fills `self.shown` (what the
+    progress bar shows) and `self.logged` (what history.json keeps), dicts of numbers.
+
+    YAML keys used: seed, output_folder, epoch_counter, scheduler (WarmupCosine), schedule_per
+    (`epoch` or `step`), weight_decay, train_logger, optionally tensorboard_logger.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.means, self.valid_means = RunningMeans(), RunningMeans()
+        self.history = History(f"{self.hparams.output_folder}/history.json")
+        self.shown, self.logged, self.epoch, self.bar = {}, {}, 0, None
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("means", self.means)
+
+    def fit(self, epoch_counter, train_set, valid_set=None, progressbar=None, **loader_kwargs):
+        """As Brain.fit, with a bar of our own in place of SpeechBrain's."""
+        self.reader = train_set.reader
+        train_loader = self.make_dataloader(
+            train_set, sb.Stage.TRAIN, **loader_kwargs.pop("train_loader_kwargs", {})
+        )
+        self.has_valid = valid_set is not None and len(valid_set) > 0
+        if self.has_valid:
+            valid_set = self.make_dataloader(
+                valid_set,
+                sb.Stage.VALID,
+                ckpt_prefix=None,
+                **loader_kwargs.pop("valid_loader_kwargs", {}),
+            )
+        self.batches = {sb.Stage.TRAIN: len(train_loader)}
+        self.batches[sb.Stage.VALID] = len(valid_set) if self.has_valid else 0
+        show = not self.noprogressbar if progressbar is None else progressbar
+        self.show_bar = show and if_main_process()
+        super().fit(
+            epoch_counter, train_loader, valid_set if self.has_valid else None, progressbar=False
+        )
+
+    def init_optimizers(self):
+        """AdamW or another `opt_class` over the groups of `decay_groups`."""
+        self.optimizer = self.opt_class(decay_groups(self.modules, self.hparams.weight_decay))
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def on_stage_start(self, stage, epoch=None):
+        """Turn crops, masks and learning rate to the epoch; a resumed epoch keeps its means."""
+        self.epoch, self.stage_start = epoch, time.time()
+        if stage == sb.Stage.TRAIN:
+            self.reader.set_epoch(epoch)
+            if self.hparams.schedule_per == "epoch":
+                self.set_lr(self.hparams.scheduler.lr_at(epoch))
+            if self.step == 0:
+                self.means.reset()
+        else:
+            self.valid_means.reset()
+        self.bar = tqdm(
+            total=self.batches[stage],
+            initial=self.step,
+            desc=f"epoch {epoch} {stage.name.lower()}",
+            dynamic_ncols=True,
+            disable=not self.show_bar,
+        )
+        self.last_time = time.time()
+
+    def set_lr(self, lr):
+        """Give every parameter group the rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Key dropout by (seed, epoch, step, rank); per-step schedules set their rate."""
+        rank = getattr(self, "rank", 0)
+        torch.manual_seed(keyed_seed("dropout", self.hparams.seed, self.epoch, self.step, rank))
+        if self.hparams.schedule_per == "step" and should_step:
+            self.set_lr(self.hparams.scheduler.lr_at(self.optimizer_step + 1))
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Add the batch to the means and the bar."""
+        now, last = time.time(), self.last_time
+        self.means.count(steps=1, seconds=now - last, audio_seconds=audio_seconds(batch))
+        self.last_time = now
+        self.means.add({**self.logged, **self.shown}, weight=len(batch.id))
+        self.show(self.means)
+
+    def evaluate_batch(self, batch, stage):
+        """As Brain.evaluate_batch, counted in the means."""
+        loss = super().evaluate_batch(batch, stage)
+        self.valid_means.add({**self.logged, **self.shown}, weight=len(batch.id))
+        self.show(self.valid_means)
+        return loss
+
+    def show(self, means):
+        """Advance the bar: running means of `shown`, hours of audio per hour of training."""
+        if not self.show_bar:
+            return
+        current = means.means()
+        words = {name: f"{current[name]:.4f}" for name in self.shown if name in current}
+        if means is self.means:
+            words["audio_h/h"] = f"{hours_per_hour(means) * world_size():.1f}"
+        self.bar.set_postfix(words, refresh=False)
+        self.bar.update()
+
+    def optimizers_step(self):
+        """As Brain's, with the norm taken over all groups (Brain clips the first one only)."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        if not self.scaler.is_enabled() and self.skip_nonfinite_grads:
+            self.check_gradients()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        """Between optimizer steps only: gradients that wait for accumulation are not saved."""
+        if self.step % self.grad_accumulation_factor:
+            return False
+        return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Close the bar; after the last stage of an epoch, log it and save a checkpoint."""
+        self.bar.close()
+        last_stage = sb.Stage.VALID if self.has_valid else sb.Stage.TRAIN
+        if stage != last_stage or not self.means.totals.get("steps"):
+            return  # the second: nothing was left to do when the run was taken up
+        row = self.epoch_row(epoch)
+        if if_main_process():
+            self.history.append(row)
+        self.log_row(row)
+        if self.checkpointer is not None:
+            self.step, self.avg_train_loss = 0, 0.0  # the epoch is over: a resume starts the next
+            self.checkpointer.save_and_keep_only(
+                meta={"epoch": int(epoch), "loss": float(row["train"]["loss"])}, num_to_keep=1
+            )
+
+    def epoch_row(self, epoch):
+        """The row of history.json: plain floats."""
+        means = self.means.all_ranks(self.device)
+        row = {"epoch": int(epoch), "optimizer_steps": int(self.optimizer_step)}
+        row["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        row["seconds"] = means.totals["seconds"]
+        row["audio_hours"] = means.totals["audio_seconds"] / 3600
+        row["hours_per_hour"] = hours_per_hour(means)
+        row["train"] = means.means()
+        row["valid"] = self.valid_means.means()
+        return row
+
+    def log_row(self, row):
+        """Write the row to train_log.txt and TensorBoard."""
+        meta = {name: row[name] for name in ("epoch", "lr", "hours_per_hour")}
+        stats = {"train_stats": row["train"], "valid_stats": row["valid"] or None}
+        self.hparams.train_logger.log_stats(meta, **stats)
+        board = getattr(self.hparams, "tensorboard_logger", None)
+        if board is not None:  # its own counters start at 0 again in a resumed run
+            for name in ("train", "valid"):
+                board.global_step[name] = dict.fromkeys(row[name], row["epoch"] - 1)
+            board.global_step["meta"] = row["epoch"] - 1
+            board.log_stats(meta, **stats)
+
+
+def audio_seconds(batch):
+    """Seconds of real audio in a batch with `sig`."""
+    wavs, lens = batch.sig
+    return float(lens.sum()) * wavs.shape[1] / SAMPLE_RATE
+
+
+def hours_per_hour(means):
+    """Hours of audio trained on per hour of wall time."""
+    return means.totals["audio_seconds"] / max(means.totals["seconds"], 1e-9)
+
+
+def world_size():
+    """Processes of the run."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

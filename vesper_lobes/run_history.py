@@ -1,0 +1,109 @@
+"""What a run leaves for reports: weighted means within an epoch, one JSON row per epoch."""
+
+import json
+import os
+
+import torch
+from speechbrain.utils import checkpoints
+
+
+@checkpoints.register_checkpoint_hooks
+class RunningMeans:
+    """Weighted means of named numbers, kept in checkpoints so that a resumed epoch counts whole.
+
+    Example
+    -------
+    >>> means = RunningMeans()
+    >>> means.add({"loss": 1.0}, weight=1)
+    >>> means.add({"loss": 4.0}, weight=2)
+    >>> means.means()
+    {'loss': 3.0}
+    """
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        """Forget everything."""
+        self.sums, self.weights, self.totals = {}, {}, {}
+
+    def add(self, values, weight=1.0):
+        """Add numbers to the means; NaN (a share of nothing) is passed over."""
+        for name, value in values.items():
+            value = float(value)
+            if value == value:
+                self.sums[name] = self.sums.get(name, 0.0) + weight * value
+                self.weights[name] = self.weights.get(name, 0.0) + float(weight)
+
+    def count(self, **amounts):
+        """Add to plain totals (seconds, steps)."""
+        for name, amount in amounts.items():
+            self.totals[name] = self.totals.get(name, 0.0) + float(amount)
+
+    def means(self):
+        """The means so far, as a dict of floats."""
+        return {name: self.sums[name] / self.weights[name] for name in self.sums}
+
+    def all_ranks(self, device):
+        """The same summed over all processes (wall seconds averaged), on every rank."""
+        if not torch.distributed.is_initialized():
+            return self
+        merged, names, totals = RunningMeans(), sorted(self.sums), sorted(self.totals)
+        numbers = [self.sums[n] for n in names] + [self.weights[n] for n in names]
+        numbers = torch.tensor(numbers + [self.totals[n] for n in totals], device=device)
+        torch.distributed.all_reduce(numbers)
+        numbers, size = numbers.tolist(), len(names)
+        merged.sums = dict(zip(names, numbers[:size], strict=True))
+        merged.weights = dict(zip(names, numbers[size : 2 * size], strict=True))
+        merged.totals = dict(zip(totals, numbers[2 * size :], strict=True))
+        if "seconds" in merged.totals:
+            merged.totals["seconds"] /= torch.distributed.get_world_size()
+        return merged
+
+    @checkpoints.mark_as_saver
+    def save(self, path):
+        """Write the sums as JSON."""
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump([self.sums, self.weights, self.totals], file)
+
+    @checkpoints.mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        """Take the sums up again; after a whole epoch there is nothing to take up."""
+        self.reset()
+        if not end_of_epoch:
+            with open(path, encoding="utf-8") as file:
+                self.sums, self.weights, self.totals = json.load(file)
+
+
+class History:
+    """A JSON list with one row per epoch, rewritten atomically.
+
+    A row replaces an older one of the same or a later epoch (an interrupted run repeats epochs).
+
+    Example
+    -------
+    >>> import tempfile
+    >>> history = History(os.path.join(tempfile.mkdtemp(), "history.json"))
+    >>> for epoch in (1, 2, 2):
+    ...     history.append({"epoch": epoch})
+    >>> [row["epoch"] for row in history.rows()]
+    [1, 2]
+    """
+
+    def __init__(self, path):
+        self.path = path
+
+    def rows(self):
+        """All rows written so far."""
+        if not os.path.exists(self.path):
+            return []
+        with open(self.path, encoding="utf-8") as file:
+            return json.load(file)
+
+    def append(self, row):
+        """Add the row of an epoch (`row["epoch"]`)."""
+        rows = [old for old in self.rows() if old["epoch"] < row["epoch"]] + [row]
+        temporary = f"{self.path}.{os.getpid()}.tmp"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+        os.replace(temporary, self.path)
