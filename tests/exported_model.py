@@ -11,7 +11,7 @@ from vesper_lobes.pooling import LayerMix
 CLASSES = ["anger", "happiness", "neutral", "sadness"]
 
 
-def build_parts(config, mode="weighted_sum", num_classes=len(CLASSES), seed=0):
+def build_parts(config, mode="weighted_sum", num_classes=4, seed=0):
     """Encoder, layer mix and head, random but lively: the head tells inputs apart."""
     torch.manual_seed(seed)
     encoder = Encoder(config).eval()

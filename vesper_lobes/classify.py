@@ -2,11 +2,11 @@
 
 Quick start::
 
-    python -m vesper_lobes.classify speech.wav recordings/ --model exported_folder --csv emotions.csv
+    python -m vesper_lobes.classify speech.wav recordings/ --model exported_folder --csv out.csv
 
-Folders are searched through all levels for audio (wav, flac, mp3, ogg, ...); files of any sample rate
-and number of channels are read. A file that cannot be classified is reported and the others go on;
-the exit code is 0 if all were classified, 1 if some were not, 2 if nothing could be started.
+Folders are searched through all levels for audio (wav, flac, mp3, ogg, ...); files of any sample
+rate and number of channels are read. A file that cannot be classified is reported and the others
+go on; the exit code is 0 if all were classified, 1 if some were not, 2 if nothing could be started.
 
 Audio longer than the model's crop is cut into equal pieces whose frames are averaged, or only its
 beginning is heard, as the model's classifier.json says (``long_audio``).
@@ -26,7 +26,7 @@ from vesper_lobes.audio import read_audio
 from vesper_lobes.export import load_classifier
 from vesper_lobes.lengths import SAMPLE_RATE
 
-SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".w64", ".caf"}
+SUFFIXES = set(".wav .flac .mp3 .ogg .oga .opus .aif .aiff .au .w64 .caf".split())
 
 
 class Row(NamedTuple):
@@ -91,7 +91,7 @@ def classify_files(model, files, batch_size=8, progress=True):
 
 
 def _classify_batch(model, files):
-    """Read, classify together, and go one by one if that fails, so that each error finds its file."""
+    """Read, classify together; one by one if that fails, so that each error finds its file."""
     rows, wavs = {}, {}
     for file in files:
         try:
@@ -103,7 +103,8 @@ def _classify_batch(model, files):
         if not waiting:
             continue
         try:
-            labels, probabilities = model.classify([wavs[f] for f in waiting], batch_size=len(waiting))
+            audio = [wavs[file] for file in waiting]
+            labels, probabilities = model.classify(audio, batch_size=len(audio))
         except (ValueError, RuntimeError) as error:  # RuntimeError: out of memory
             if len(group) == 1:
                 reason = str(error).removeprefix("waveform 0: ")
@@ -129,7 +130,8 @@ def write_csv(rows, classes, path):
     try:
         with open(handle, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["file", "seconds", "label", *(f"p_{name}" for name in classes), "error"])
+            columns = [f"p_{name}" for name in classes]
+            writer.writerow(["file", "seconds", "label", *columns, "error"])
             for row in rows:
                 seconds = "" if row.seconds is None else f"{row.seconds:.3f}"
                 shares = [f"{p:.6f}" for p in row.probabilities] or [""] * len(classes)
@@ -143,7 +145,8 @@ def write_csv(rows, classes, path):
 
 def _line(row, classes):
     """file, label and probabilities as one line of standard output."""
-    shares = "  ".join(f"{name}={p:.3f}" for name, p in zip(classes, row.probabilities, strict=True))
+    pairs = zip(classes, row.probabilities, strict=True)
+    shares = "  ".join(f"{name}={share:.3f}" for name, share in pairs)
     return f"{row.file}\t{row.label}\t{shares}"
 
 

@@ -81,8 +81,8 @@ modules:
     embedding_model: !ref <embedding_model>
     classifier: !ref <classifier>
 
-# strict, reads the encoder from model.safetensors, and compares the loaded model's answer to a fixed
-# waveform with the stored one
+# strict, reads the encoder from model.safetensors, and compares the loaded model's answer to a
+# fixed waveform with the stored one
 pretrainer: !new:vesper_lobes.inference.CheckedPretrainer
     loadables:
         embedding_model: !ref <embedding_model>
@@ -123,8 +123,8 @@ def export_classifier(
     long_audio : str
         "chunks": longer audio is cut into equal pieces and pooled; "first": only the first crop.
     source, trained_on, licence, scores : str, optional
-        For classifier.json and the model card: where the encoder comes from, the training data, terms,
-        and a line of results.
+        For classifier.json and the model card: where the encoder comes from, the training data,
+        terms, and a line of results.
 
     Returns
     -------
@@ -134,8 +134,8 @@ def export_classifier(
     Raises
     ------
     ValueError
-        Classes that are not distinct strings or not as many as the head's outputs, another head, or a
-        folder with files of someone else.
+        Classes that are not distinct strings or not as many as the head's outputs, another head,
+        or a folder with files of someone else.
     """
     classes = _checked_classes(classes, head.classifier.out_features)
     model, classifier = _assemble(encoder, layer_mix, head, crop_seconds, long_audio)
@@ -222,7 +222,7 @@ def load_classifier(folder, device=None):
 
 
 def read_description(folder):
-    """classifier.json of an exported folder as a dict, refused where it is not ours or incomplete."""
+    """classifier.json of an exported folder as a dict, if it is ours and complete."""
     path = Path(folder) / "classifier.json"
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
@@ -267,7 +267,7 @@ def _versions():
 
 
 def _assemble(encoder, layer_mix, head, crop_seconds, long_audio):
-    """The modules an importer will build, with the given weights (copies, so nothing is changed)."""
+    """The modules an importer will build, with copies of the given weights."""
     model = EmbeddingModel(layer_mix.num_states, layer_mix.mode, crop_seconds, long_audio)
     model.set_encoder(encoder)
     model.load_mix(_cpu(layer_mix), "layer_mix")
@@ -291,7 +291,7 @@ def _answer_on_cpu(model, classifier):
     for module, mode in modes.items():
         module.training = mode
     if not all(abs(value) < float("inf") for values in answer.values() for value in values):
-        raise ValueError("the model answers NaN or infinity to the reference waveform: not exported")
+        raise ValueError("the model answers NaN or infinity to a plain waveform: not exported")
     return answer
 
 

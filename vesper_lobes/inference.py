@@ -1,15 +1,15 @@
 """The modules of an exported emotion classifier, as SpeechBrain's ``EncoderClassifier`` calls them.
 
-``EncoderClassifier.from_hparams`` builds what the folder's ``hyperparams.yaml`` names, and then calls,
-for every batch, ``compute_features(wavs)`` -> ``mean_var_norm(feats, wav_lens)`` ->
+``EncoderClassifier.from_hparams`` builds what the folder's ``hyperparams.yaml`` names, and then
+calls, for every batch, ``compute_features(wavs)`` -> ``mean_var_norm(feats, wav_lens)`` ->
 ``embedding_model(feats, wav_lens)`` -> ``classifier(embeddings)`` -> ``label_encoder``. The classes
-here fill these five places, in the same order, for :func:`vesper_lobes.export.load_classifier` too, so
-that both ways give the same answer.
+here fill these five places in this order; :func:`vesper_lobes.export.load_classifier` uses the
+same embedding model and classifier, so both ways give the same answer.
 
 Nothing here is ever silently random. SpeechBrain's own loading is not strict (wrong names leave
-random weights and a log line), so every module holds no weights until its file was loaded strictly,
-says so when it is called earlier, and :class:`CheckedPretrainer` ends by comparing the loaded model's
-answer to a fixed waveform with the one it gave when it was exported.
+random weights and a log line), so every module refuses to answer until its file was loaded
+strictly, and :class:`CheckedPretrainer` ends by comparing the loaded model's answer to a fixed
+waveform with the one it gave when it was exported.
 """
 
 from pathlib import Path
@@ -35,7 +35,8 @@ from vesper_lobes.pooling import LayerMix, masked_mean
 from vesper_lobes.self_check import check_answer
 
 ENCODER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-HEADS = {"superb": SuperbHead}  # heads that read a pooled utterance, by their name in classifier.json
+HEADS = {"superb": SuperbHead}  # heads on a pooled utterance, by their name in classifier.json
+DEFAULT_FETCH = FetchConfig()
 LONG_AUDIO_RULES = ("chunks", "first")
 MAX_SECONDS = 30.0  # longest piece in one pass where no crop is set: attention is quadratic in time
 PIECES_PER_PASS = 8  # bounds memory on long recordings
@@ -53,7 +54,8 @@ def check_waveforms(wavs, lengths=None):
     Raises
     ------
     ValueError
-        Wrong shape, integer samples, empty, NaN or infinite, or fewer than 400 real samples (25 ms, one frame).
+        Wrong shape, integer samples, empty, NaN or infinite, or fewer than 400 real samples
+        (25 ms, one frame).
 
     Example
     -------
@@ -61,7 +63,7 @@ def check_waveforms(wavs, lengths=None):
     >>> check_waveforms(torch.zeros(1, 100))
     Traceback (most recent call last):
       ...
-    ValueError: audio too short: row 0 has 100 samples, the encoder needs at least 400 (25 ms at 16 kHz)
+    ValueError: audio too short: row 0 has 100 samples, at least 400 are needed (25 ms at 16 kHz)
     """
     if wavs.dim() != 2:
         shape = tuple(wavs.shape)
@@ -82,7 +84,7 @@ def check_waveforms(wavs, lengths=None):
         kind = "empty audio" if samples <= 0 else "audio too short"
         raise ValueError(
             f"{kind}: row {row} has {samples} samples, "
-            f"the encoder needs at least {FIELD} (25 ms at 16 kHz)"
+            f"at least {FIELD} are needed (25 ms at 16 kHz)"
         )
 
 
@@ -150,10 +152,12 @@ class EmbeddingModel(nn.Module):
         "chunks" or "first".
     """
 
-    def __init__(self, num_states, layer_mix="weighted_sum", crop_seconds=None, long_audio="chunks"):
+    def __init__(
+        self, num_states, layer_mix="weighted_sum", crop_seconds=None, long_audio="chunks"
+    ):
         super().__init__()
         if long_audio not in LONG_AUDIO_RULES:
-            raise ValueError(f"long_audio {long_audio!r} is unknown: choose one of {LONG_AUDIO_RULES}")
+            raise ValueError(f"long_audio {long_audio!r} is unknown: one of {LONG_AUDIO_RULES}")
         if crop_seconds is not None and not crop_seconds > 0:
             raise ValueError(f"crop_seconds must be positive, not {crop_seconds}")
         self.num_states, self.long_audio = num_states, long_audio
@@ -174,7 +178,7 @@ class EmbeddingModel(nn.Module):
     @mark_as_transfer
     @mark_as_loader
     def load(self, path, end_of_epoch=False):
-        """Strictly load ``embedding_model.ckpt``: the layer weights; the encoder has its own file."""
+        """Strictly load ``embedding_model.ckpt``, the layer weights (the encoder has its file)."""
         self.load_mix(read_tensors(path), path)
 
     def load_mix(self, tensors, path):
@@ -297,7 +301,7 @@ class ClassLabels(CategoricalEncoder):
             raise ValueError(f"{path}: not a label file ({error})") from error
         found = [self.ind2lab[index] for index in sorted(self.ind2lab)]
         if found != self.classes:
-            raise ValueError(f"{path}: classes {found}, but the model was trained on {self.classes}")
+            raise ValueError(f"{path}: classes {found}, the model was trained on {self.classes}")
 
 
 class CheckedPretrainer(Pretrainer):
@@ -329,7 +333,7 @@ class CheckedPretrainer(Pretrainer):
         self,
         default_source=None,
         local_strategy=LocalStrategy.SYMLINK,
-        fetch_config=FetchConfig(),
+        fetch_config=DEFAULT_FETCH,
     ):
         """As SpeechBrain's, and the encoder's three files."""
         self._refuse_stale(default_source)

@@ -88,11 +88,11 @@ def check_answer(embedding_model, classifier, expected, source):
         stored = torch.tensor(expected[name], dtype=torch.float64)
         found = torch.tensor(values, dtype=torch.float64)
         if stored.shape != found.shape:
-            raise RuntimeError(f"{source}: {len(stored)} {name} were stored, the model has {len(found)}")
+            raise RuntimeError(f"{source}: {len(stored)} {name} stored, the model has {len(found)}")
         error = ((found - stored).abs().max() / stored.abs().max().clamp(min=1e-6)).item()
         if not error <= TOLERANCE:  # NaN is refused too
             raise RuntimeError(
                 f"{source}: the loaded model is not the exported one. Its {name} of the reference "
-                f"waveform differ by {error:.1e} (relative; at most {TOLERANCE:.0e}). A weight file "
-                "was replaced or damaged: export or download the folder again"
+                f"waveform differ by {error:.1e} (relative; at most {TOLERANCE:.0e}). A weight "
+                "file was replaced or damaged: export or download the folder again"
             )

@@ -85,7 +85,8 @@ def test_the_shortest_audio_that_is_enough(brain, folder):
 
 
 def test_silence_is_audio(folder):
-    assert load_classifier(folder, "cpu").classify(torch.zeros(16000)).probabilities.isfinite().all()
+    predictions = load_classifier(folder, "cpu").classify(torch.zeros(16000))
+    assert predictions.probabilities.isfinite().all()
 
 
 def test_nothing_and_several_channels(folder, brain):

@@ -1,4 +1,4 @@
-"""``EncoderClassifier.classify_file(pathlib.Path)`` raises TypeError; model folders and our loader take both."""
+"""SpeechBrain's ``classify_file(pathlib.Path)`` raises TypeError; our loader takes both."""
 
 import pytest
 import torch

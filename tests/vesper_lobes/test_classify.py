@@ -38,7 +38,10 @@ def read(path):
 def test_folders_are_walked_in_order_and_once(audio):
     found = find_audio([audio / "b.wav", audio, audio])
     assert [path.relative_to(audio).as_posix() for path in found] == [
-        "b.wav", "a.flac", "deep/c.MP3", "deep/d.ogg"
+        "b.wav",
+        "a.flac",
+        "deep/c.MP3",
+        "deep/d.ogg",
     ]
 
 
@@ -116,10 +119,13 @@ def test_an_interrupted_run_keeps_what_is_done(folder, audio, tmp_path, monkeypa
     assert code == 130 and len(read(out)) == 2
 
 
-@pytest.mark.parametrize("paths, model, reason", [
-    (["audio"], "nowhere", "missing config.json"),
-    (["model"], "model", "no audio"),
-])
+@pytest.mark.parametrize(
+    "paths, model, reason",
+    [
+        (["audio"], "nowhere", "missing config.json"),
+        (["model"], "model", "no audio"),
+    ],
+)
 def test_nothing_to_start_with_is_exit_code_2(folder, audio, capsys, paths, model, reason):
     root = audio.parent
     code = main([*(str(root / path) for path in paths), "--model", str(root / model)])

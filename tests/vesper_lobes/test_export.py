@@ -1,4 +1,4 @@
-"""One exported folder: opened by transformers, by SpeechBrain and by our loader, with one answer."""
+"""One exported folder: transformers, SpeechBrain and our loader open it, with one answer."""
 
 import json
 import shutil
@@ -52,7 +52,8 @@ def test_every_file_is_there_and_readable_by_others(exported):
     assert stat.S_IMODE(exported.stat().st_mode) == 0o755
     description = json.loads((exported / "classifier.json").read_text())
     assert description["classes"] == CLASSES
-    assert description["head"] == {"type": "superb", "input_dim": 32, "num_classes": 4, "hidden": 256}
+    sizes = {"type": "superb", "input_dim": 32, "num_classes": 4, "hidden": 256}
+    assert description["head"] == sizes
     assert description["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
@@ -61,7 +62,8 @@ def test_transformers_opens_the_folder_with_identical_states(tmp_path, tiny_conf
     from transformers import HubertModel, WavLMModel
 
     folder = build_export(tmp_path / "model", tiny_config(kind))
-    theirs = (WavLMModel if kind.startswith("wavlm") else HubertModel).from_pretrained(folder).eval()
+    their_class = WavLMModel if kind.startswith("wavlm") else HubertModel
+    theirs = their_class.from_pretrained(folder).eval()
     ours = load_classifier(folder, "cpu").embedding_model.encoder
     wav = speechlike(0.9).unsqueeze(0)
     normed = (wav - wav.mean()) / (wav.var(unbiased=False) + 1e-7).sqrt()
@@ -131,6 +133,30 @@ def test_with_a_savedir(exported, tmp_path):
     assert (tmp_path / "s" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("with_savedir", [False, True])
+def test_from_a_hub(exported, tmp_path, monkeypatch, with_savedir):
+    """A hub gives one file at a time, as links into a snapshot folder."""
+    snapshot = tmp_path / "cache" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    asked = []
+
+    def download(repo_id, filename, **options):
+        asked.append(filename)
+        link = snapshot / filename
+        if not link.exists():
+            link.symlink_to(exported / filename)
+        return str(link)
+
+    monkeypatch.setattr("speechbrain.utils.fetching.huggingface_hub.hf_hub_download", download)
+    monkeypatch.chdir(tmp_path)
+    options = {"savedir": tmp_path / "saved"} if with_savedir else {}
+    brain = EncoderClassifier.from_hparams(source="someone/vesper", run_opts=CPU, **options)
+    wav = speechlike()
+    expected = load_classifier(exported, "cpu").classify(wav).probabilities
+    assert torch.allclose(brain.classify_batch(wav)[0].exp(), expected, atol=1e-6)
+    assert "model.safetensors" in asked
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 @pytest.mark.parametrize("channels", [1, 2])
@@ -155,7 +181,10 @@ def test_the_encoder_is_stored_once(exported):
     assert (exported / "embedding_model.ckpt").stat().st_size < 5000
     assert set(load_file(exported / "classifier.safetensors")) == {
         "layer_mix.weights",
-        *(f"head.{layer}.{kind}" for layer in ("projector", "classifier") for kind in ("weight", "bias")),
+        "head.projector.weight",
+        "head.projector.bias",
+        "head.classifier.weight",
+        "head.classifier.bias",
     }
 
 
@@ -182,7 +211,8 @@ def test_a_newer_export_replaces_the_older(tmp_path, tiny_config):
     folder = build_export(tmp_path / "model", tiny_config(), seed=0)
     first = load_classifier(folder, "cpu").classify(speechlike()).probabilities
     build_export(folder, tiny_config(), seed=1)
-    assert not torch.allclose(load_classifier(folder, "cpu").classify(speechlike()).probabilities, first)
+    second = load_classifier(folder, "cpu").classify(speechlike()).probabilities
+    assert not torch.allclose(second, first)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]  # no temporary folder is left
 
 
@@ -247,7 +277,8 @@ def test_a_model_that_answers_nan_is_not_exported(tmp_path, tiny_config):
 
 
 def test_the_model_card_tells_how_to_load_and_warns(tmp_path, tiny_config):
-    folder = build_export(tmp_path / "model", tiny_config(), trained_on="EmoDB", source="WavLM Large")
+    said = dict(trained_on="EmoDB", source="WavLM Large")
+    folder = build_export(tmp_path / "model", tiny_config(), **said)
     card = (folder / "README.md").read_text()
     told = ["EmoDB", "WavLM Large", "anger, happiness, neutral, sadness", "folders you trust"]
     for text in [*told, "load_classifier", "from_hparams", "WavLMModel.from_pretrained"]:

@@ -1,4 +1,4 @@
-"""The modules of an exported folder by themselves: long audio, refusals, and the classifier's inputs."""
+"""The modules of an exported folder: long audio, refusals, and the classifier's inputs."""
 
 import numpy as np
 import pytest
@@ -114,7 +114,8 @@ def test_waveforms_of_another_rate_are_resampled(model, tmp_path):
 def test_batch_size_changes_nothing(model, batch_size):
     wavs = [speechlike(s, seed=i) for i, s in enumerate((0.3, 1.1, 0.7, 0.05, 0.9))]
     expected = torch.cat([model.classify(wav).probabilities for wav in wavs])
-    assert torch.allclose(model.classify(wavs, batch_size=batch_size).probabilities, expected, atol=1e-5)
+    found = model.classify(wavs, batch_size=batch_size).probabilities
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_integer_samples_are_refused(model):
