@@ -1,7 +1,7 @@
 """Emotion recognition on EmoDB from a frozen encoder, all seeds and folds in one command.
 
-    python train.py hparams/vesper_mini.yaml --data_folder /path/to/EmoDB --encoder /path/to/encoder \
-        [--teacher /path/to/teacher] [--protocol A|B] [--key value]
+    python train.py hparams/vesper_mini.yaml --data_folder /path/to/EmoDB --encoder FOLDER \
+        [--teacher FOLDER] [--protocol A|B] [--key value]
 
 Writes ``metrics.json`` with the baselines of the same run on the same folds, and an exported model.
 An interrupted run goes on after its last finished cell. What is EmoDB's own stands in the YAML.
