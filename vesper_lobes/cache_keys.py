@@ -79,8 +79,8 @@ class CacheSettings:
 def audio_keys(rows, threads=None):
     """One key an utterance: a hash of its file's bytes, its start and its stop.
 
-    Files are read once each, in parallel (hashing releases Python's lock and runs at about 1 GB/s a
-    core with SHA instructions, so mostly the disk decides).
+    Files are read once each, in parallel: hashing releases Python's lock and runs at 0.7 GB/s or
+    more a core with SHA instructions.
 
     Arguments
     ---------
