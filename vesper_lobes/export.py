@@ -30,15 +30,10 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from vesper_lobes.checkpoints import save_encoder
 from vesper_lobes.emotion_classifier import EmotionClassifier
 from vesper_lobes.heads import SuperbHead
-from vesper_lobes.inference import (
-    ENCODER_FILES,
-    ClassLabels,
-    EmbeddingModel,
-    LogProbabilities,
-    read_encoder,
-)
+from vesper_lobes.inference import ClassLabels, EmbeddingModel, LogProbabilities
 from vesper_lobes.model_card import model_card
 from vesper_lobes.self_check import answer_to_reference, check_answer
+from vesper_lobes.strict_loading import ENCODER_FILES, read_encoder
 
 FORMAT = "vesper-emotion-classifier"
 FORMAT_VERSION = 1
@@ -83,7 +78,7 @@ modules:
 
 # strict, reads the encoder from model.safetensors, and compares the loaded model's answer to a
 # fixed waveform with the stored one
-pretrainer: !new:vesper_lobes.inference.CheckedPretrainer
+pretrainer: !new:vesper_lobes.strict_loading.CheckedPretrainer
     loadables:
         embedding_model: !ref <embedding_model>
         classifier: !ref <classifier>

@@ -124,7 +124,7 @@ def test_speechbrains_own_pretrainer_gives_no_answer(folder):
     """It would load the .ckpt files, and not the encoder."""
     path = folder / "hyperparams.yaml"
     text = path.read_text()
-    head, tail = text.split("!new:vesper_lobes.inference.CheckedPretrainer")
+    head, tail = text.split("!new:vesper_lobes.strict_loading.CheckedPretrainer")
     tail = tail[: tail.index("    self_check:")]
     path.write_text(head + "!new:speechbrain.utils.parameter_transfer.Pretrainer" + tail)
     with pytest.raises(RuntimeError, match="no weights"):
