@@ -8,8 +8,8 @@ same embedding model and classifier, so both ways give the same answer.
 
 Nothing here is ever silently random. SpeechBrain's own loading is not strict (wrong names leave
 random weights and a log line), so every module refuses to answer until its file was loaded
-strictly, and :class:`vesper_lobes.strict_loading.CheckedPretrainer` ends by comparing the loaded model's answer to a fixed
-waveform with the one it gave when it was exported.
+strictly, and :class:`vesper_lobes.strict_loading.CheckedPretrainer` ends by comparing the loaded
+model's answer to a fixed waveform with the one it gave when it was exported.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Loading an exported classifier so that nothing stays silently random.
 
-SpeechBrain's Pretrainer loads non-strictly: a wrong name leaves random weights and a log line, and a
-missing label file leaves no labels. Here every name and shape must agree, files hold tensors only,
+SpeechBrain's Pretrainer loads non-strictly: a wrong name leaves random weights and a log line, and
+a missing label file leaves no labels. Here every name and shape must agree, files hold tensors only,
 and the loaded model's answer to a fixed waveform must be the one stored at export.
 """
 
