@@ -1,8 +1,8 @@
 """Loading an exported classifier so that nothing stays silently random.
 
 SpeechBrain's Pretrainer loads non-strictly: a wrong name leaves random weights and a log line, and
-a missing label file leaves no labels. Here every name and shape must agree, files hold tensors only,
-and the loaded model's answer to a fixed waveform must be the one stored at export.
+a missing label file leaves no labels. Here every name and shape must agree, files hold tensors
+only, and the loaded model's answer to a fixed waveform must be the one stored at export.
 """
 
 from pathlib import Path
