@@ -15,7 +15,7 @@ TINY = dict(
     intermediate_size=48,
     conv_dim=(16,) * 7,
     num_conv_pos_embeddings=16,
-    num_conv_pos_embedding_groups=4,
+    num_conv_pos_embedding_groups=2,
     num_buckets=32,
     max_bucket_distance=80,
 )

@@ -166,7 +166,7 @@ class EncoderConfig:
             num_hidden_layers=12,
             num_attention_heads=4,
             intermediate_size=768,
-            conv_dim=(96, 128, 128, 128, 128, 128, 192),
+            conv_dim=(64, 64, 64, 96, 128, 128, 192),
             num_conv_pos_embeddings=64,
             num_conv_pos_embedding_groups=8,
             num_buckets=160,
