@@ -105,9 +105,9 @@ class EmotionBrain(sb.Brain):
     """Trains `layer_mix` and `head` on cached states; the epoch is picked on the dev set.
 
     Needs in hparams: `num_classes`, `protocol`, `selection_metrics` (by protocol), `lr_annealing`
-    (WarmupCosine), `train_logger`. The checkpointer holds one checkpoint, of the epoch with the best dev score so far (of equal scores,
-    that with the lower dev loss), which `evaluate` loads. After `evaluate`, `probabilities`
-    (n, C) are those of the test set in its own order.
+    (WarmupCosine), `train_logger`. The checkpointer holds one checkpoint, of the epoch with the
+    best dev score so far (of equal scores, that with the lower dev loss), which `evaluate` loads.
+    After `evaluate`, `probabilities` (n, C) are those of the test set in its own order.
 
     Attributes
     ----------

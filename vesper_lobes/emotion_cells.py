@@ -2,15 +2,14 @@
 
 A cell's folder holds ``predictions.csv`` (one row a test utterance), ``cell.json`` (the epoch
 picked, learning curves, layer weights, seconds), ``train_log.txt`` and ``save/`` (the checkpoint).
-``cell.json`` is written last and carries a key made of the settings, the states and the fold: a run
-that was interrupted goes on after its last finished cell, and a cell made with other settings, another
-encoder or other folds is made anew, never reused.
+``cell.json`` is written last and carries a key made of the settings, the encoder, the audio and the
+fold: a run that was interrupted goes on after its last finished cell, and a cell made with other
+settings, another encoder or other folds is made anew, never reused.
 """
 
 import contextlib
 import csv
 import hashlib
-import io
 import json
 import logging
 import os
@@ -127,6 +126,31 @@ def read_cell(folder, key):
     return cell if cell.get("key") == key else None
 
 
+def prediction_table(corpus, fold, probabilities):
+    """``predictions.csv`` of a fold as a table: one row a test utterance, classes by name.
+
+    Arguments
+    ---------
+    corpus : Corpus
+    fold : Fold
+    probabilities : numpy.ndarray
+        (n, C), of the fold's test utterances in their order.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ID, speaker, dialogue, target, prediction, p_<class>...
+    """
+    probabilities = np.asarray(probabilities)
+    rows = corpus.manifest.iloc[corpus.take(fold.test)]
+    table = rows[["ID", "speaker", "dialogue"]].reset_index(drop=True)
+    table["target"] = list(rows["emotion"])
+    table["prediction"] = [corpus.classes[i] for i in probabilities.argmax(-1)]
+    for i, name in enumerate(corpus.classes):
+        table[f"p_{name}"] = [f"{p:.6g}" for p in probabilities[:, i]]
+    return table
+
+
 def write_cell(folder, key, corpus, fold, probabilities, **facts):
     """Writes ``predictions.csv``, then ``cell.json``, each atomically.
 
@@ -134,22 +158,14 @@ def write_cell(folder, key, corpus, fold, probabilities, **facts):
     ---------
     folder : str or pathlib.Path
     key : str
-    corpus : Corpus
-    fold : Fold
-    probabilities : numpy.ndarray
-        (n, C), of the fold's test utterances in their order.
+    corpus, fold, probabilities
+        As for :func:`prediction_table`.
     **facts
         Further entries of ``cell.json``, plain Python.
     """
-    rows = corpus.manifest.iloc[corpus.take(fold.test)]
-    table = rows[["ID", "speaker", "dialogue"]].copy()
-    table["target"] = list(rows["emotion"])
-    table["prediction"] = [corpus.classes[i] for i in np.asarray(probabilities).argmax(-1)]
-    for i, name in enumerate(corpus.classes):
-        table[f"p_{name}"] = [f"{p:.6g}" for p in np.asarray(probabilities)[:, i]]
-    text = io.StringIO()
-    table.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-    write_atomic(Path(folder) / "predictions.csv", text.getvalue())
+    table = prediction_table(corpus, fold, probabilities)
+    text = table.to_csv(index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+    write_atomic(Path(folder) / "predictions.csv", text)
     cell = {"key": key, "fold": fold.number, **facts}
     write_atomic(Path(folder) / "cell.json", json.dumps(cell, indent=1) + "\n")
     return cell

@@ -1,7 +1,8 @@
 """The classifier a run leaves behind: its encoder with the head of one cell.
 
-A run has a head for every seed and fold, and none of them was trained on all speakers. The one with the
-best score on its dev set is exported, the earliest of equals: no test score takes part in the choice.
+A run has a head for every seed and fold, and none of them was trained on all speakers. The one with
+the best score on its dev set is exported, the first of equals: no test score takes part (but under
+protocol A, where dev is test).
 """
 
 import logging

@@ -5,8 +5,8 @@ Everything that differs between corpora is data: the YAML and the preparer it na
 ``recipes/EmoDB/emotion/hparams/vesper_mini.yaml`` holds.
 
 ``<output_folder>/seed<s>/fold<k>/`` are the cells of the encoder in question (see
-:mod:`vesper_lobes.emotion_cells`), ``<output_folder>/baselines/<name>/...`` those it is compared with.
-``metrics.json`` is the result, ``run.json`` says how it was reached.
+:mod:`vesper_lobes.emotion_cells`), ``<output_folder>/baselines/<name>/...`` those it is compared
+with. ``metrics.json`` is the result, ``run.json`` says how it was reached.
 """
 
 import json
@@ -74,7 +74,8 @@ def run_recipe(argv, brain_class, read_manifest):
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("heads train on cached states in seconds: run one process, not torchrun")
     with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
+        # without a checkpointer, which would make a folder: each cell has its own
+        hparams = load_hyperpyyaml(file, {**overrides, "checkpointer": None})
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     prepared = hparams["prepare"](
         hparams["data_folder"], hparams["manifest_folder"], protocol=hparams["protocol"]

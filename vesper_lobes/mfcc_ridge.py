@@ -1,9 +1,9 @@
 """The floor of every emotion table: a ridge classifier on statistics of MFCCs.
 
 No network and no pretraining, so whatever a learned encoder does not add to this figure it did not
-learn. Mean and standard deviation over time of 13 MFCCs and their two differences (the features whose
-clusters the mini teacher predicts, :func:`vesper_lobes.clusters.mfcc`), standardised with the training
-set, then ``sklearn.linear_model.RidgeClassifier``. The penalty is chosen on the dev set alone.
+learn. Mean and standard deviation over time of 13 MFCCs and their two differences (the features
+whose clusters the mini teacher predicts, :func:`vesper_lobes.clusters.mfcc`), standardised with the
+training set, then scikit-learn's RidgeClassifier, its penalty chosen on the dev set alone.
 """
 
 import numpy as np

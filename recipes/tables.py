@@ -1,0 +1,128 @@
+"""README tables from committed ``results/<corpus>/<config>/metrics.json``: never typed by hand.
+
+    python recipes/tables.py            # rewrite every table
+    python recipes/tables.py --check    # exit 1 and name the files whose tables are out of date
+
+A table stands in any Markdown file between two comments, and is replaced as a whole:
+
+    <!-- results: emodb -->
+    <!-- end results -->
+
+``results: emodb`` takes all configs of a corpus, ``results: emodb/vesper_mini`` one.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from vesper_lobes.run_metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(
+    r"(?P<start><!-- results: (?P<what>\S+) -->\n).*?(?P<end><!-- end results -->)", re.S
+)
+COLUMNS = ("", "protocol", "WA", "UA [95 % interval]", "WF1", "seeds", "remarks")
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+NAMES = {
+    "mfcc_ridge": "floor: ridge on MFCC statistics",
+    "random_init": "same network, untrained",
+    "teacher": "its teacher",
+    "extraction": "teacher's layers, not pretrained",
+}
+HEARD_SPEECH = ("teacher", "extraction")  # baselines that share the encoder's pretraining speech
+NOTHING = "No results are published yet.\n"
+
+
+def table(what, results=ROOT / "results"):
+    """One Markdown table.
+
+    Arguments
+    ---------
+    what : str
+        ``corpus`` or ``corpus/config``.
+    results : pathlib.Path
+
+    Returns
+    -------
+    str
+        Ends with a line break. Scores in %; UA of baselines only, as metrics.json holds no more.
+    """
+    results = Path(results)
+    pattern = f"{what}/metrics.json" if "/" in what else f"{what}/*/metrics.json"
+    paths = sorted(results.glob(pattern))
+    if not paths:
+        return NOTHING
+    return HEAD + "".join(rows(path.parent.name, read_metrics(path)) for path in paths)
+
+
+def rows(config, metrics):
+    """The lines of one run: the encoder, its baselines, chance."""
+    seeds, protocol = str(len(metrics["seeds"])), metrics["protocol"]
+    size = f"{config} ({metrics['params'] / 1e6:.2f} M)"
+    pooled = {name: f"{100 * value:.1f}" for name, value in metrics["pooled"].items()}
+    remarks = remarks_of(metrics)
+    own = interval(metrics["pooled"]["UA"], metrics["ci"]["UA"])
+    lines = [[f"**{size}**", protocol, pooled["WA"], own, pooled["WF1"], seeds, ", ".join(remarks)]]
+    for name, entry in metrics["baselines"].items():
+        heard = ["transductive"] if name in HEARD_SPEECH and metrics["ssl_saw_test_audio"] else []
+        on_test = [r for r in remarks if r != "transductive"]
+        count = "1" if name == "mfcc_ridge" else seeds
+        label, score = NAMES.get(name, name), interval(entry["UA"], entry["ci"])
+        lines.append([label, protocol, "", score, "", count, ", ".join(heard + on_test)])
+    lines.append(["chance", protocol, "", f"{100 * metrics['chance']['UA']:.1f}", "", "", ""])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def remarks_of(metrics):
+    """What a reader must know before comparing: heard speakers, epochs picked on test."""
+    remarks = ["transductive"] if metrics["ssl_saw_test_audio"] else []
+    if any(fold.get("selected_on_test") for fold in metrics["folds"]):
+        remarks.append("epoch selected on test")
+    return remarks
+
+
+def interval(value, ends):
+    """``85.1 [80.2, 89.0]`` from fractions."""
+    return f"{100 * value:.1f} [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+
+
+def renewed(text, results=ROOT / "results"):
+    """A Markdown text with its tables made anew."""
+    return BLOCK.sub(lambda m: m["start"] + table(m["what"], results) + m["end"], text)
+
+
+def markdown_files(root=ROOT):
+    """Every Markdown file of the checkout but those of runs and environments."""
+    hidden = (".venv", ".git", "results", "node_modules")
+    return sorted(
+        path
+        for path in Path(root).rglob("*.md")
+        if not any(part in hidden for part in path.relative_to(root).parts)
+    )
+
+
+def main(arguments, root=ROOT):
+    """Rewrites or checks all tables; the process's exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if stale")
+    check = parser.parse_args(arguments).check
+    stale = []
+    for path in markdown_files(root):
+        text = path.read_text(encoding="utf-8")
+        new = renewed(text, Path(root) / "results")
+        if new != text:
+            stale.append(path)
+            if not check:
+                temporary = path.with_name(f".{path.name}.tmp")
+                temporary.write_text(new, encoding="utf-8")
+                temporary.replace(path)
+    for path in stale:
+        print("stale:" if check else "rewritten:", path.relative_to(root))
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
