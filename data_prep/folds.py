@@ -220,11 +220,14 @@ def check_folds(folds, protocol, disjoint="speaker"):
         shared = _shared(fold, disjoint or "speaker")
         if shared and protocol == "B" and disjoint:
             raise ProtocolError(
-                f"fold {k}: {disjoint} {sorted(shared)} in two sets, which protocol B forbids. "
+                f"fold {k}: {disjoint} {sorted(set().union(*shared.values()))} in two sets, "
+                "which protocol B forbids. "
                 "Without a given split the folds go by speaker; protocol A only warns."
             )
-        if shared:
-            warnings.append(f"fold {k}: {len(shared)} speakers are in training and held-out sets")
+        for pair, speakers in shared.items():
+            warnings.append(f"fold {k}: {pair} share {len(speakers)} speakers")
+        if protocol == "E" and not set(fold.train["speaker"]) - {""}:
+            warnings.append(f"fold {k}: speakers unknown, training and test may share them")
         unseen = (set(fold.dev["emotion"]) | set(fold.test["emotion"])) - set(fold.train["emotion"])
         if unseen:
             warnings.append(f"fold {k}: no training example of {sorted(unseen)}")
@@ -232,10 +235,12 @@ def check_folds(folds, protocol, disjoint="speaker"):
 
 
 def _shared(fold, column):
-    """Values of the column in more than one set; A's dev is its test, which counts once."""
+    """Pair of sets -> the column's values in both; A's dev, which is its test, counts once."""
     train, dev, test = (set(rows[column]) - {""} for rows in fold)
-    shared = train & (dev | test)
-    return shared if fold.dev is fold.test or dev == test else shared | (dev & test)
+    pairs = {"train and test": train & test}
+    if not fold.dev["ID"].equals(fold.test["ID"]):
+        pairs |= {"train and dev": train & dev, "dev and test": dev & test}
+    return {pair: values for pair, values in pairs.items() if values}
 
 
 def write_folds(folds, save_folder, protocol):

@@ -97,7 +97,7 @@ def test_given_split_is_the_only_fold_and_b_checks_it(tree, tmp_path):
         prepare_folder(tree, tmp_path / "out", csv_file=table)
     prepared = prepare_folder(tree, tmp_path / "out", csv_file=table, protocol="A")
     warnings = json.loads(prepared.summary.read_text())["protocols"]["A"]["warnings"]
-    assert warnings == ["fold 1: 1 speakers are in training and held-out sets"]
+    assert warnings == ["fold 1: train and test share 1 speakers"]
 
 
 def test_list_of_files(tree, tmp_path):

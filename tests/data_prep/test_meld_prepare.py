@@ -84,7 +84,7 @@ def test_ready_wavs_need_no_ffmpeg(small, tmp_path, monkeypatch):
     }
     (fold,) = prepared.folds
     assert set(read_manifest(fold.dev)["dialogue"]) == {"dev_dia0"}
-    assert "2 speakers are in training" in summary["protocols"]["B"]["warnings"][0]
+    assert "fold 1: train and test share 2 speakers" in summary["protocols"]["B"]["warnings"]
 
 
 def test_videos_become_mono_wavs_and_the_run_resumes(small, tmp_path, ffmpeg):
