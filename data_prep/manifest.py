@@ -20,7 +20,7 @@ import json
 import math
 import os
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
@@ -67,7 +67,7 @@ def wav_field(relative_path):
     >>> wav_field("wav/03a01Wa.wav")
     '$data_root/wav/03a01Wa.wav'
     """
-    return ROOT_PREFIX + PurePosixPath(relative_path).as_posix()
+    return ROOT_PREFIX + str(relative_path).replace(os.sep, "/")
 
 
 def write_manifest(rows, path):

@@ -312,8 +312,9 @@ def run_command(prepare_corpus, arguments):
         print(f"error: {error}", file=sys.stderr)
         return 1
     summary = json.loads(prepared.summary.read_text(encoding="utf-8"))
+    speakers = len(summary["speakers"].keys() - {"(unknown)"}) or "unknown"
     print(
-        f"{summary['corpus']}: {summary['clips']} clips, {len(summary['speakers'])} speakers, "
+        f"{summary['corpus']}: {summary['clips']} clips, {speakers} speakers, "
         f"{summary['hours']:.2f} h ({summary['status']}); {len(summary['left_out'])} left out"
     )
     print("classes:", ", ".join(f"{name} {n}" for name, n in summary["classes"].items()))
