@@ -1,0 +1,83 @@
+"""A tiny corpus with EmoDB's file names, two tiny encoders, and a way to launch the recipe."""
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from data_prep.manifest import read_manifest
+from vesper_lobes.checkpoints import save_encoder
+from vesper_lobes.config import EncoderConfig
+from vesper_lobes.emotion_brain import EmotionBrain
+from vesper_lobes.emotion_run import run_recipe
+from vesper_lobes.encoder import Encoder
+
+RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "EmoDB" / "emotion"
+TINY = dict(
+    hidden_size=32,
+    num_attention_heads=4,
+    intermediate_size=48,
+    conv_dim=(16,) * 7,
+    num_conv_pos_embeddings=16,
+    num_conv_pos_embedding_groups=4,
+)
+
+
+@pytest.fixture(scope="session")
+def emodb_tree(tmp_path_factory):
+    """Five speakers, four emotions told apart by pitch, two takes: 40 clips of about 0.3 s."""
+    folder = tmp_path_factory.mktemp("emodb") / "wav"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for speaker in ("03", "08", "09", "10", "11"):
+        for pitch, letter in zip((110, 180, 260, 350), "WFNT", strict=True):
+            for take in (1, 2):
+                time = np.arange(random.integers(4000, 6000)) / 16000
+                wav = 0.3 * np.sin(2 * np.pi * pitch * random.uniform(0.95, 1.05) * time)
+                wav += 0.02 * random.normal(size=len(time))
+                soundfile.write(folder / f"{speaker}a0{take}{letter}a.wav", wav, 16000)
+    return folder.parent
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory):
+    """Folders of a random student (2 layers) and teacher (4 layers)."""
+    folder = tmp_path_factory.mktemp("encoders")
+    for name, layers in (("student", 2), ("teacher", 4)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(layers)
+            encoder = Encoder(EncoderConfig.mini_large(num_hidden_layers=layers, **TINY))
+        save_encoder(encoder, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def launch(emodb_tree, encoders):
+    """``launch(output, *options)``: the recipe in this process, two epochs; its metrics."""
+
+    def run(output, *options, hparams="vesper_mini"):
+        handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.excepthook
+        argv = [str(RECIPE / "hparams" / f"{hparams}.yaml"), "--output_folder", str(output)]
+        argv += ["--data_folder", str(emodb_tree), "--encoder", str(encoders / "student")]
+        argv += ["--allow_partial", "True", "--number_of_epochs", "2"]
+        argv += ["--ssl_saw_test_audio", "False", "--device", "cpu"]
+        try:
+            return run_recipe([*argv, *map(str, options)], EmotionBrain, read_manifest)
+        finally:
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(level)
+            sys.excepthook = hook
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def whole_run(launch, encoders, tmp_path_factory):
+    """A run with every baseline and two seeds: its folder and its metrics."""
+    output = tmp_path_factory.mktemp("run") / "B"
+    options = ("--teacher", encoders / "teacher", "--head_seeds", "1 2")
+    return output, launch(output, *options)
