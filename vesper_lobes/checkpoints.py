@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vesper_lobes.config import EncoderConfig
@@ -209,14 +210,22 @@ def _read_folder(folder, do_normalize):
 
 def _folder_weights(folder):
     single, index, pickled = (folder / name for name in WEIGHTS)
-    if single.is_file():
-        return load_file(single)
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        return {name: t for shard in shards for name, t in load_file(folder / shard).items()}
+    shards = [single]
+    if index.is_file() and not single.is_file():
+        weight_map = json.loads(index.read_text())["weight_map"]
+        shards = [folder / shard for shard in sorted(set(weight_map.values()))]
+    if single.is_file() or index.is_file():
+        return {name: t for shard in shards for name, t in _load_safetensors(shard).items()}
     if pickled.is_file():
         return read_tensors(pickled)
     raise CheckpointError(f"{single} is wanted (or {WEIGHTS[2]}) and is not there. {CURE}")
+
+
+def _load_safetensors(path):
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cut short, damaged or absent ({error}). {CURE}") from error
 
 
 def _transformers_names(state, config):

@@ -292,3 +292,11 @@ def test_hash_tells_weights_and_configs_apart(tiny_config):
     with torch.no_grad():
         encoder.masked_spec_embed[0] += 1e-6
     assert weights_hash(encoder) != before
+
+
+def test_a_truncated_file_is_named(tiny_config, tmp_path):
+    save_encoder(Encoder(tiny_config()), tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cut short"):
+        load_encoder(tmp_path)
