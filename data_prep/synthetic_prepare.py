@@ -3,14 +3,14 @@
 24 voices (12 female, 12 male) x 12 English sentences x 4 emotions, 1,152 utterances, 16 kHz mono.
 
 Get it    python recipes/quickstart/synthesize.py --save_folder OUT
-Licence   yours: it is made on your machine, by espeak-ng (GPL-3, which does not extend to its output).
+Licence   yours: espeak-ng (GPL-3, which does not extend to its output) makes it here.
 Layout    ``spk01/angry/spk01_angry_s01.wav``: voice, emotion, sentence.
 Classes   angry, happy, neutral, sad; 288 each.
-Folds     one: voices, in sorted order, go to train (half), dev (a sixth) and test (a third), so that
-          nothing of the test voices is heard before the test. ``pretrain.csv``, the rows of the train
-          and dev voices, is what self-supervised stages may hear.
-Quirks    Not speech of people: no result on it says anything about emotion in real speech. Voices in
-          sorted order alternate in sex, so every set holds both.
+Folds     one: voices, in sorted order, go to train (half), dev (a sixth) and test (a third).
+          ``pretrain.csv``, the rows of the train and dev voices, is what self-supervised stages
+          may hear, so that nothing of the test voices is heard before the test.
+Quirks    Not speech of people: no result on it says anything about emotion in real speech. Voices
+          in sorted order alternate in sex, so every set holds both.
 """
 
 import re

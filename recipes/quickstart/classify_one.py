@@ -1,6 +1,6 @@
 """Classify one file of a held-out voice with the exported model, as a user of SpeechBrain would.
 
-    python classify_one.py --model FOLDER --data_folder CORPUS --manifest FOLD_TEST.csv --out FILE.json
+python classify_one.py --model FOLDER --data_folder CORPUS --manifest TEST.csv --out FILE
 """
 
 import argparse
@@ -15,7 +15,7 @@ from data_prep.manifest import read_manifest
 
 
 def pick(manifest, emotion="angry"):
-    """A row of the wanted emotion in the middle of the test set; not chosen by the model's answer."""
+    """The row in the middle of the wanted emotion: not picked by the model's answer."""
     rows = manifest[manifest["emotion"] == emotion]
     return rows.iloc[len(rows) // 2]
 
@@ -35,9 +35,7 @@ def main(argv=None):
     log_probabilities, score, index, labels = model.classify_file(row["wav"])
     seconds = time.perf_counter() - began
     probabilities = log_probabilities.exp().flatten().tolist()
-    classes = model.hparams.label_encoder.decode_torch(
-        index.new_tensor(range(len(probabilities)))
-    )
+    classes = model.hparams.label_encoder.decode_torch(index.new_tensor(range(len(probabilities))))
     answer = {
         "ID": row["ID"],
         "file": Path(row["wav"]).name,

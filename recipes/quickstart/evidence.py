@@ -132,4 +132,3 @@ def gather(results):
         voices=pick_voices(test, tables[MAIN], row["speaker"], f"_{sentence}"),
         classified=classified,
     )
-

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 # stand-in -> CSS variable of report.css
 COLOURS = {
@@ -52,7 +52,11 @@ STYLE = {
     "lines.linewidth": 1.8,
 }
 HOP, SAMPLE_RATE = 320, 16000
-ZONE_NAMES = {2: "high", 1: "low", 0: "noise"}
+ZONE_BANDS = (
+    (0.5, 1.0, ORANGE, "high zone"),
+    (0.2, 0.5, BLUE, "low zone"),
+    (0.0, 0.2, None, "noise zone"),
+)
 
 
 def svg_text(figure, name):
@@ -249,31 +253,11 @@ def masks(wav, energy, zones, phoneme, word, phoneme_centres, word_centres):
             gridspec_kw={"height_ratios": [1.0, 2.4, 0.8]},
         )
         _waveform(top, wav)
-        for low, high, colour, name in (
-            (0.5, 1.0, ORANGE, "high zone, above 0.5"),
-            (0.2, 0.5, BLUE, "low zone, 0.2 to 0.5"),
-        ):
-            middle.axhspan(low, high, color=colour, alpha=0.13, lw=0)
-            middle.annotate(
-                name,
-                (1.0, high),
-                xycoords=("axes fraction", "data"),
-                xytext=(-4, -3),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                fontsize=9,
-            )
-        middle.annotate(
-            "noise zone, up to 0.2",
-            (1.0, 0.2),
-            xycoords=("axes fraction", "data"),
-            xytext=(-4, -3),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=9,
-        )
+        for low, high, colour, name in ZONE_BANDS:
+            if colour:
+                middle.axhspan(low, high, color=colour, alpha=0.13, lw=0)
+            place = {"xy": (1.01, (low + high) / 2), "xycoords": ("axes fraction", "data")}
+            middle.annotate(name, **place, va="center", fontsize=9, annotation_clip=False)
         middle.plot(time, energy, color=INK, lw=1.5)
         others = [c for c in phoneme_centres if c not in set(word_centres)]
         middle.plot(time[others], energy[others], "o", color=GREEN, ms=6, label="phoneme centre")

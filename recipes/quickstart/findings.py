@@ -87,6 +87,7 @@ def orderings(tables, classes, metrics):
             f"the difference is {100 * result['difference']:+.1f} points, "
             f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}."
         )
+        sentence = sentence.replace("-", "\N{MINUS SIGN}")
         claim = f"{NAMES[better]} above {NAMES[worse]}"
         found.append(Finding(verdict_of(low, high), claim, meaning, sentence))
     return found

@@ -1,6 +1,7 @@
 """The whole method in one command, on speech that this machine synthesises itself.
 
-    make quickstart          (or: python recipes/quickstart/quickstart.py [--results_folder DIR] [--fresh])
+    make quickstart
+    python recipes/quickstart/quickstart.py [--results_folder DIR] [--fresh]
 
 Runs the stages of ``stages.yaml`` one after the other, each with the command a user would type, and
 says what each took. Nothing is fetched: after the install it works offline. Run again, it goes on
@@ -45,8 +46,8 @@ def code_hash(paths):
     digest = hashlib.sha256()
     for path in paths:
         path = ROOT / path
-        files = [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.yaml"))
-        for file in files:
+        found = path.rglob("*") if path.is_dir() else [path]
+        for file in sorted(f for f in found if f.suffix in (".py", ".yaml")):
             if "results" not in file.relative_to(ROOT).parts:
                 digest.update(f"{file.relative_to(ROOT).as_posix()}\0".encode())
                 digest.update(file.read_bytes())
@@ -61,6 +62,13 @@ def stage_keys(stages):
         before = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         keys[stage["name"]] = before
     return keys
+
+
+def cores():
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def write_json(value, path):
@@ -113,15 +121,15 @@ class Quickstart:
 
     def run_stage(self, stage, state):
         """Run a stage's commands; its seconds are kept even if it is interrupted."""
-        entry, began, before = state[stage["name"]], time.perf_counter(), None
-        before = entry["seconds"]
+        entry, began = state[stage["name"]], time.perf_counter()
+        before = entry["seconds"]  # of an interrupted run
         write_json(state, self.state_file)
         try:
             for command in stage["commands"]:
                 self.run_command(command, ROOT / stage["folder"])
             entry["done"] = True
         finally:
-            entry["seconds"] = round(before + time.perf_counter() - began, 1)
+            entry["seconds"] = round(before + time.perf_counter() - began, 2)
             write_json(state, self.state_file)
         self.say(f"      {entry['seconds']:.0f} s")
 
@@ -170,11 +178,11 @@ class Quickstart:
     def write_timings(self, records):
         """timings.json, after every stage: the report of the last stage reads it."""
         machine = {
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": cores(),
             "machine": platform.machine(),
             "python": platform.python_version(),
         }
-        total = round(sum(record["seconds"] for record in records), 1)
+        total = round(sum(record["seconds"] for record in records), 2)
         timings = {"stages": records, "total_seconds": total, "machine": machine}
         write_json(timings, self.results / "timings.json")
 

@@ -80,7 +80,8 @@ def test_fetches_nothing(page, checker):
 
 
 def test_svg_references_resolve(page, checker):
-    named = set(re.findall(r"url\(#([^)]+)\)", page)) | {u[1:] for u in checker.fetched if u[0] == "#"}
+    named = set(re.findall(r"url\(#([^)]+)\)", page))
+    named |= {url[1:] for url in checker.fetched if url.startswith("#")}
     assert named <= set(checker.ids)
 
 
