@@ -67,7 +67,7 @@ def make_encoder(name, source, teacher=None, seed=0):
     source, teacher : str
         Folders or hub ids.
     seed : int
-        Of the random weights of ``random_init``; the global generator is left as it was.
+        Of the random weights of ``random_init``.
 
     Returns
     -------

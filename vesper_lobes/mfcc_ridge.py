@@ -16,6 +16,7 @@ from tqdm import tqdm
 from vesper_lobes.audio import crop_or_keep, read_audio
 from vesper_lobes.clusters import mfcc
 from vesper_lobes.emotion_brain import selection_score
+from vesper_lobes.lengths import FIELD
 from vesper_lobes.metrics import scores
 
 ALPHAS = tuple(10.0**power for power in range(-1, 6))  # ours; standardised inputs, 78 of them
@@ -39,10 +40,9 @@ def mfcc_statistics(wav):
     >>> mfcc_statistics(torch.randn(16000)).shape
     (78,)
     """
-    features, frames = mfcc(wav[None], torch.tensor([len(wav)]))
-    features = features[0, : int(frames[0])]  # (T, 39)
-    if len(features) == 0:
-        raise ValueError(f"{len(wav)} samples are shorter than one frame (400 samples)")
+    if len(wav) < FIELD:
+        raise ValueError(f"{len(wav)} samples are shorter than one frame ({FIELD} samples)")
+    features = mfcc(wav[None], torch.tensor([len(wav)]))[0][0]  # (T, 39)
     spread = features.std(0, correction=0)
     return torch.cat([features.mean(0), spread]).numpy().astype(np.float32)
 
