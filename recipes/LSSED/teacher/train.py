@@ -11,16 +11,18 @@ import logging
 import os
 import sys
 
+import pandas as pd
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
 
 from data_prep.speech_sources import prepare_speech, read_speech
+from vesper_lobes.brains import MaskedPredictionBrain
 from vesper_lobes.checkpoints import save_encoder
 from vesper_lobes.clusters import MfccClusters, fit_clusters
 from vesper_lobes.keyed_random import keyed_seed
-from vesper_lobes.masked_prediction_brain import MaskedPredictionBrain
 from vesper_lobes.pretrain_data import crop_dataset, drop_short, split_rows
+from vesper_lobes.pretrain_record import write_record
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +31,12 @@ class TeacherBrain(MaskedPredictionBrain):
     """Nothing of its own: everything is in the YAML."""
 
 
-def make_datasets(hparams):
-    """Training and held-out crops."""
+def read_rows(hparams):
+    """Manifest rows to train on and to validate on."""
     rows, short = drop_short(read_speech(**hparams["speech"]))
     if short:
         logger.warning("%d utterances are shorter than one frame: %s", len(short), short[:5])
-    train, valid = split_rows(rows, hparams["valid_share"])
-    hours = train["duration"].sum() / 3600
-    logger.info("%d utterances (%.2f h) to train on, %d held out", len(train), hours, len(valid))
-    return crop_dataset(train, hparams["train_reader"]), crop_dataset(valid, hparams["valid_reader"])
+    return split_rows(rows, hparams["valid_share"])
 
 
 def make_clusters(train_data, hparams):
@@ -66,7 +65,12 @@ def main(arguments):
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
 
     run_on_main(prepare_speech, kwargs={**hparams["speech"], "file_list": hparams["file_list"]})
-    train_data, valid_data = make_datasets(hparams)
+    train_rows, valid_rows = read_rows(hparams)
+    logger.info(
+        "%d utterances (%.2f h) to train on, %d held out",
+        *(len(train_rows), train_rows["duration"].sum() / 3600, len(valid_rows)),
+    )
+    train_data = crop_dataset(train_rows, hparams["train_reader"])
     run_on_main(make_clusters, args=[train_data, hparams])
 
     brain = TeacherBrain(
@@ -80,12 +84,14 @@ def main(arguments):
     brain.fit(
         hparams["epoch_counter"],
         train_data,
-        valid_data,
+        crop_dataset(valid_rows, hparams["valid_reader"]),
         train_loader_kwargs=hparams["train_loader"],
         valid_loader_kwargs=hparams["valid_loader"],
     )
     if if_main_process():
         save_encoder(hparams["encoder"], hparams["export_folder"])
+        heard = pd.concat([train_rows, valid_rows])
+        write_record(hparams["export_folder"], heard, seed=hparams["seed"])
         logger.info("teacher exported to %s", hparams["export_folder"])
 
 
