@@ -1,8 +1,8 @@
 """Speech to pretrain on: any mix of folders, LSSED, lists and ready manifests, as one table.
 
 ``data_folder`` and ``manifest`` each take one path or several, with commas between. A folder with
-``wav_all/`` in it is read as LSSED; any other is searched for audio. A manifest keeps its own rows, and
-`data_folder` then says what stands for ``$data_root``: one folder for all, or one for each.
+``wav_all/`` in it is read as LSSED; any other is searched for audio. A manifest keeps its own rows,
+and `data_folder` then says what stands for ``$data_root``: one folder for all, or one for each.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ from data_prep.manifest import ManifestError, read_manifest
 
 
 def split_paths(text):
-    """Paths of a text with commas between (or of a list).
+    """Paths of a text with commas between (or of a list, or one Path).
 
     Examples
     --------
     >>> split_paths("a, b"), split_paths(""), split_paths(["a"])
     (['a', 'b'], [], ['a'])
     """
-    parts = text.split(",") if isinstance(text, str) else text or []
+    parts = text or [] if isinstance(text, list) else str(text or "").split(",")
     return [str(part).strip() for part in parts if str(part).strip()]
 
 

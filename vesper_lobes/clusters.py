@@ -1,9 +1,9 @@
 """Targets of masked prediction: k-means clusters of MFCCs at the encoder's own frames.
 
 HuBERT's first iteration (Hsu et al., 2021, section IV-B) predicts clusters of 39-dimensional MFCCs
-(13 coefficients with their first and second differences). The features here are computed on the very
-grid of the encoder's convolutions (25 ms windows every 20 ms, 1 + (S - 400) // 320 of them), so that
-target t belongs to state t without any resampling.
+(13 coefficients with their first and second differences). The features here are computed on the
+very grid of the encoder's convolutions (25 ms windows every 20 ms, 1 + (S - 400) // 320 of them),
+so that target t belongs to state t without any resampling.
 """
 
 import math

@@ -6,10 +6,12 @@ parameter groups, and dropout keyed by (seed, epoch, step), which makes a resume
 uninterrupted one without a stored generator state.
 """
 
+import logging
 import time
 
 import speechbrain as sb
 import torch
+from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
 from speechbrain.utils.distributed import if_main_process
 from torch import nn
 from tqdm import tqdm
@@ -78,13 +80,18 @@ class LoggedBrain(sb.Brain):
         train_loader = self.make_dataloader(
             train_set, sb.Stage.TRAIN, **loader_kwargs.pop("train_loader_kwargs", {})
         )
-        self.has_valid = valid_set is not None and len(valid_set) > 0
+        self.has_valid = valid_set is not None
         if self.has_valid:
             valid_set = self.make_dataloader(
                 valid_set,
                 sb.Stage.VALID,
                 ckpt_prefix=None,
                 **loader_kwargs.pop("valid_loader_kwargs", {}),
+            )
+        if not len(train_loader):
+            raise ValueError(
+                f"{len(train_set)} utterances do not fill one batch. Lower --batch_size, or give "
+                "more speech."
             )
         self.batches = {sb.Stage.TRAIN: len(train_loader)}
         self.batches[sb.Stage.VALID] = len(valid_set) if self.has_valid else 0
@@ -178,6 +185,17 @@ class LoggedBrain(sb.Brain):
             return False
         return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
 
+    def _save_intra_epoch_ckpt(self):
+        """As Brain's, with a list of keys of its own (see `on_stage_end`)."""
+        self.checkpointer.save_and_keep_only(
+            end_of_epoch=False,
+            num_to_keep=1,
+            importance_keys=[],
+            ckpt_predicate=lambda checkpoint: INTRA_EPOCH_CKPT_FLAG in checkpoint.meta,
+            meta={INTRA_EPOCH_CKPT_FLAG: True},
+            verbosity=logging.DEBUG,
+        )
+
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Close the bar; after the last stage of an epoch, log it and save a checkpoint."""
         self.bar.close()
@@ -191,7 +209,9 @@ class LoggedBrain(sb.Brain):
         if self.checkpointer is not None:
             self.step, self.avg_train_loss = 0, 0.0  # the epoch is over: a resume starts the next
             self.checkpointer.save_and_keep_only(
-                meta={"epoch": int(epoch), "loss": float(row["train"]["loss"])}, num_to_keep=1
+                meta={"epoch": int(epoch), "loss": float(row["train"]["loss"])},
+                num_to_keep=1,
+                importance_keys=[],  # the default is a shared list that grows with every call
             )
 
     def epoch_row(self, epoch):

@@ -16,8 +16,9 @@ from vesper_lobes.lengths import frame_mask
 def span_mask(noise, lengths, start_share=0.08, span=10):
     """Spans of hidden frames, drawn without a loop and without padding.
 
-    Each row hides round(start_share x frames) spans (one at least); their starts are its real frames
-    of lowest noise, overlaps allowed (HuBERT: 8 % of frames start a span of 10, about half is hidden).
+    Each row hides round(start_share x frames) spans (one at least); their starts are its real
+    frames of lowest noise, overlaps allowed (HuBERT: 8 % of frames start a span of 10, which hides
+    about half).
 
     Arguments
     ---------

@@ -7,7 +7,6 @@ interruption change what an epoch holds. Only the crop is decoded, not the file 
 import multiprocessing
 
 import soundfile
-import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torchaudio.functional import resample
 
@@ -15,7 +14,7 @@ from vesper_lobes.audio import read_audio
 from vesper_lobes.keyed_random import keyed_uniform
 from vesper_lobes.lengths import FIELD, SAMPLE_RATE
 
-# Speeds resample by these small ratios (Ko et al., 2015: .9, 1, 1.1); others would need long filters.
+# Resampling by small ratios only (Ko et al., 2015: .9, 1, 1.1): others need long filters.
 SPEEDS = {0.8: (10, 8), 0.9: (10, 9), 1.0: (1, 1), 1.1: (10, 11), 1.2: (10, 12)}
 
 
@@ -37,7 +36,7 @@ class CropReader:
 
     Example
     -------
-    >>> import tempfile
+    >>> import tempfile, torch
     >>> path = tempfile.mkdtemp() + "/a.wav"
     >>> soundfile.write(path, torch.randn(32000).clamp(-1, 1).numpy(), 16000)
     >>> CropReader(seconds=1.0, seed=0)("a", path).shape
@@ -72,7 +71,7 @@ class CropReader:
             crop = resample(crop, SPEEDS[speed][1], SPEEDS[speed][0])
         if crop.shape[0] < FIELD:
             raise ValueError(
-                f"{wav} ({name}): {crop.shape[0]} samples at 16 kHz, fewer than one frame ({FIELD})."
+                f"{wav} ({name}): {crop.shape[0]} samples at 16 kHz, one frame needs {FIELD}"
             )
         gain = self.gain_db * (2 * keyed_uniform("gain", *key) - 1)
         return crop[:keep] * 10 ** (gain / 20)
@@ -99,9 +98,12 @@ def crop_dataset(rows, reader):
 
     Returns
     -------
-    speechbrain.dataio.dataset.DynamicItemDataset
-        `reader` stays reachable as `.reader`, for `set_epoch`.
+    speechbrain.dataio.dataset.DynamicItemDataset or None
+        `reader` stays reachable as `.reader`, for `set_epoch`. None without rows (SpeechBrain knows
+        no empty dataset).
     """
+    if not len(rows):
+        return None
     data = {
         row["ID"]: {"wav": row["wav"], "start": int(row["start"]), "stop": int(row["stop"])}
         for row in rows[["ID", "wav", "start", "stop"]].to_dict("records")
