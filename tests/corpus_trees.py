@@ -1,6 +1,7 @@
 """Small corpora on disk, with real names and invented sound or none, for tests of preparers."""
 
 import struct
+import zlib
 
 import numpy as np
 import soundfile as sf
@@ -42,6 +43,28 @@ def wav_header(data_bytes, rate=16000, channels=1):
     )
 
 
+def sounding(pitch):
+    """A function (path, seconds) that writes a noisy tone; `pitch` (path) -> Hz.
+
+    The noise depends on the file's name alone, so no two files are alike.
+    """
+
+    def write(path, seconds=0.3):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        time = np.arange(round(seconds * 16000)) / 16000
+        random = np.random.default_rng(zlib.crc32(path.stem.encode()))
+        sound = 0.3 * np.sin(2 * np.pi * pitch(path) * random.uniform(0.95, 1.05) * time)
+        sf.write(path, sound + 0.02 * random.normal(size=len(time)), 16000)
+        return path
+
+    return write
+
+
+def pitch_of(classes):
+    """Class -> Hz, far enough apart for a head to tell them."""
+    return {name: 110 * 1.35**i for i, name in enumerate(classes)}
+
+
 def emodb_names():
     """535 names of the real form with the real counts by letter, spread over the ten speakers."""
     counts = {"W": 127, "L": 81, "E": 46, "A": 69, "F": 71, "N": 79, "T": 62}
@@ -64,13 +87,16 @@ def ravdess_names(actors=range(1, 25)):
                         yield "-".join(f"{code:02d}" for code in codes)
 
 
-def plant_iemocap(root, utterances):
-    """IEMOCAP's tree from (name, label, seconds), with all that lies beside the labels."""
+def plant_iemocap(root, utterances, write=write_sparse_wav):
+    """IEMOCAP's tree from (name, label, seconds), with all that lies beside the labels.
+
+    `write` makes a wav from (path, seconds); :func:`sounding` gives one with sound.
+    """
     dialogues = {}
     for name, label, seconds in utterances:
         dialogue = name.rpartition("_")[0]
         session = root / f"Session{name[4]}"
-        write_sparse_wav(session / "sentences" / "wav" / dialogue / f"{name}.wav", seconds)
+        write(session / "sentences" / "wav" / dialogue / f"{name}.wav", seconds)
         entry = f"[6.2901 - 8.2357]\t{name}\t{label}\t[2.5000, 2.5000, 2.5000]\n"
         votes = "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom\t;\t()\n\n"
         dialogues.setdefault((session, dialogue), []).append(entry + votes)
@@ -104,3 +130,45 @@ def cremad_names():
             yield from (f"{actor}_IEO_{emotion}_{level}" for level in ("LO", "MD", "HI"))
             yield from (f"{actor}_{sentence}_{emotion}_XX" for sentence in sentences)
         yield from (f"{actor}_{sentence}_NEU_XX" for sentence in sentences)
+
+
+def stratified(utterances, label, number):
+    """About `number` of some utterances, evenly from every `label` (utterance) -> text."""
+    groups = {}
+    for utterance in utterances:
+        groups.setdefault(label(utterance), []).append(utterance)
+    each = max(1, number // len(groups))
+    for _, members in sorted(groups.items()):
+        yield from members[:: max(1, len(members) // each)][:each]
+
+
+MELD_FOLDERS = {
+    "train": "train_splits",
+    "dev": "dev_splits_complete",
+    "test": "output_repeated_splits_test",
+}
+MELD_HEADER = (
+    "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,"
+    "Season,Episode,StartTime,EndTime\r\n"
+)
+
+
+def plant_meld_labels(root, utterances):
+    """MELD's three csv files from (split, dialogue, utterance, speaker, emotion)."""
+    root.mkdir(parents=True, exist_ok=True)
+    for split in MELD_FOLDERS:
+        rows = [
+            f'{i},"It’s “fine”, really.",{speaker},{emotion},x,{d},{u},1,1,"0,0","0,1"\r\n'
+            for i, (s, d, u, speaker, emotion) in enumerate(utterances)
+            if s == split
+        ]
+        text = MELD_HEADER + "".join(rows)
+        (root / f"{split}_sent_emo.csv").write_bytes(text.encode("utf-8"))
+
+
+def meld_utterances(emotions, dialogues=6):
+    """In every split some dialogues in which six speakers go through all emotions."""
+    for split in MELD_FOLDERS:
+        for dialogue in range(dialogues):
+            for number, emotion in enumerate(emotions):
+                yield split, dialogue, number, f"Speaker{(dialogue + number) % 6}", emotion

@@ -8,21 +8,13 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile as sf
+from corpus_trees import MELD_FOLDERS as FOLDERS
+from corpus_trees import plant_meld_labels as plant_labels
 from corpus_trees import write_sparse_wav, write_tone
 
 from data_prep.manifest import read_manifest
 from data_prep.meld_prepare import COUNTS, extract, find_ffmpeg, main, prepare_meld
 from data_prep.preparation import PreparationError
-
-FOLDERS = {
-    "train": "train_splits",
-    "dev": "dev_splits_complete",
-    "test": "output_repeated_splits_test",
-}
-HEADER = (
-    "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,"
-    "Season,Episode,StartTime,EndTime\r\n"
-)
 
 
 @pytest.fixture
@@ -31,18 +23,6 @@ def ffmpeg():
     if not program:
         pytest.skip("no ffmpeg: pip install imageio-ffmpeg")
     return program
-
-
-def plant_labels(root, utterances):
-    root.mkdir(parents=True, exist_ok=True)
-    for split in FOLDERS:
-        rows = [
-            f'{i},"It’s “fine”, really.",{speaker},{emotion},x,{d},{u},1,1,"0,0","0,1"\r\n'
-            for i, (s, d, u, speaker, emotion) in enumerate(utterances)
-            if s == split
-        ]
-        text = HEADER + "".join(rows)
-        (root / f"{split}_sent_emo.csv").write_bytes(text.encode("utf-8"))
 
 
 @pytest.fixture
