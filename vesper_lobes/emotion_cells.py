@@ -209,7 +209,7 @@ def train_cell(brain_class, hparams_file, overrides, run_opts, states, corpus, f
     began = time.perf_counter()
     shutil.rmtree(folder, ignore_errors=True)
     Path(folder).mkdir(parents=True)
-    with quiet_speechbrain():
+    with quiet_speechbrain(), one_thread():
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, {**overrides, "cell_folder": str(folder)})
         brain = new_brain(brain_class, hparams, run_opts)
@@ -252,6 +252,20 @@ def new_brain(brain_class, hparams, run_opts):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
+
+
+@contextlib.contextmanager
+def one_thread():
+    """One CPU thread: a head's matrices are so small that threads wait longer than they compute.
+
+    On two busy cores, two threads made a head 40 times slower than one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -61,12 +61,21 @@ def launch(emodb_tree, encoders):
 
     def run(output, *options, hparams="vesper_mini"):
         handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.excepthook
-        argv = [str(RECIPE / "hparams" / f"{hparams}.yaml"), "--output_folder", str(output)]
-        argv += ["--data_folder", str(emodb_tree), "--encoder", str(encoders / "student")]
-        argv += ["--allow_partial", "True", "--number_of_epochs", "2"]
-        argv += ["--ssl_saw_test_audio", "False", "--device", "cpu"]
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        settings = {
+            "--output_folder": output,
+            "--data_folder": emodb_tree,
+            "--encoder": encoders / "student",
+            "--allow_partial": True,
+            "--number_of_epochs": 2,
+            "--ssl_saw_test_audio": False,
+            "--device": "cpu",
+            **given,
+        }
+        argv = [str(RECIPE / "hparams" / f"{hparams}.yaml")]
+        argv += [str(part) for option in settings.items() for part in option]
         try:
-            return run_recipe([*argv, *map(str, options)], EmotionBrain, read_manifest)
+            return run_recipe(argv, EmotionBrain, read_manifest)
         finally:
             logging.root.handlers[:] = handlers
             logging.root.setLevel(level)

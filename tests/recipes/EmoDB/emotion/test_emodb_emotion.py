@@ -117,7 +117,9 @@ def test_vesper4_holds_table_i():
     plain = {
         line.split(":")[0]: yaml.safe_load(line.split(":", 1)[1].split("#")[0])
         for line in text.splitlines()
-        if line.startswith(("number_of_", "batch_size", "lr:", "lr_final", "mom", "weight_", "warm"))
+        if line.startswith(
+            ("number_of_", "batch_size", "lr:", "lr_final", "mom", "weight_", "warm")
+        )
     }
     table = dict(number_of_epochs=50, batch_size=32, lr=7e-4, lr_final=7e-6, momentum=0.9)
     assert plain == {**table, "weight_decay": 0.01, "warmup_epochs": 0}
