@@ -11,21 +11,20 @@ All are frozen and get the same head, training, folds and seeds. The fourth base
 ``mfcc_ridge``, has no encoder (:mod:`vesper_lobes.mfcc_ridge`).
 """
 
-import json
 import logging
-from pathlib import Path
 
 import torch
 
 from vesper_lobes.checkpoints import load_encoder
 from vesper_lobes.compression import compress
 from vesper_lobes.encoder import Encoder
+from vesper_lobes.pretrain_record import RECORD, read_record
 
 MAIN = "encoder"
 FLOOR = "mfcc_ridge"
 BASELINES = (FLOOR, "random_init", "teacher", "extraction")
 NEED_TEACHER = ("teacher", "extraction")
-RECORD = "pretraining.json"
+PUBLIC = ("microsoft/wavlm-", "facebook/hubert-")  # their papers list what they heard
 
 logger = logging.getLogger(__name__)
 
@@ -104,19 +103,35 @@ def saw_test_audio(setting, source, corpus_name, speakers):
     -------
     bool
         Where nothing is known, True with a warning: a row is marked "transductive" rather than
-        called clean without evidence.
+        called clean without evidence. WavLM and HuBERT by their makers' hub ids heard audiobooks,
+        podcasts and parliaments, none of the emotional corpora.
     """
     if setting is not None:
         return bool(setting)
-    path = Path(str(source)) / RECORD
-    if not path.is_file():
+    if str(source).startswith(PUBLIC):
+        return False
+    record = read_record(str(source))
+    if not record:
         logger.warning(
             "nothing tells what %s heard in pretraining (no %s in it): scores are marked "
             "transductive. If it heard none of %s: --ssl_saw_test_audio False",
             *(source, RECORD, corpus_name),
         )
         return True
-    record = json.loads(path.read_text(encoding="utf-8"))
-    heard = record.get("speakers", {}).get(corpus_name, [])
-    unnamed = "" in heard  # clips of this corpus whose speaker was not known
-    return unnamed or bool(set(heard) & set(speakers))
+    heard = record["speakers"]
+    logger.info("heard in pretraining: %s", ", ".join(sorted(heard)))
+    names = [names for corpus, names in heard.items() if same_corpus(corpus, corpus_name)]
+    known = set().union(*names)
+    return "" in known or bool(known & set(speakers))  # "": clips whose speaker was not known
+
+
+def same_corpus(one, other):
+    """Whether two names may mean one corpus: a folder of EmoDB is often called emodb4.
+
+    Example
+    -------
+    >>> same_corpus("EmoDB", "emodb_4"), same_corpus("CREMA-D", "cremad"), same_corpus("A", "B")
+    (True, True, False)
+    """
+    one, other = ("".join(filter(str.isalnum, name.casefold())) for name in (one, other))
+    return one.startswith(other) or other.startswith(one)

@@ -117,3 +117,6 @@ def test_what_pretraining_heard(tmp_path):
     assert saw_test_audio(None, tmp_path, "EmoDB", ["03", "08"]) is True
     (tmp_path / "pretraining.json").write_text(json.dumps({"speakers": {"EmoDB": [""]}}))
     assert saw_test_audio(None, tmp_path, "EmoDB", ["03"]) is True  # clips without a speaker
+    (tmp_path / "pretraining.json").write_text(json.dumps({"speakers": {"emodb4": [""]}}))
+    assert saw_test_audio(None, tmp_path, "EmoDB", ["03"]) is True  # named after its folder
+    assert saw_test_audio(None, "microsoft/wavlm-large", "EmoDB", ["03"]) is False
