@@ -49,7 +49,7 @@ class PretrainBrain(LoggedBrain):
         """Adds the share of real frames masked, overall and by zone, of the whole epoch."""
         row, totals = super().epoch_row(epoch), self.means.all_ranks(self.device).totals
         counts = [[totals[f"mask{level}{zone}"] for zone in range(3)] for level in range(3)]
-        row["masks"] = shares_of_counts(torch.tensor(counts))
+        row["masks"] = shares_of_counts(torch.tensor(counts, dtype=torch.float64))
         return row
 
     def log_row(self, row):

@@ -50,7 +50,8 @@ class RunningMeans:
             return self
         merged, names, totals = RunningMeans(), sorted(self.sums), sorted(self.totals)
         numbers = [self.sums[n] for n in names] + [self.weights[n] for n in names]
-        numbers = torch.tensor(numbers + [self.totals[n] for n in totals], device=device)
+        numbers += [self.totals[n] for n in totals]
+        numbers = torch.tensor(numbers, dtype=torch.float64, device=device)  # counts exceed 2**24
         torch.distributed.all_reduce(numbers)
         numbers, size = numbers.tolist(), len(names)
         merged.sums = dict(zip(names, numbers[:size], strict=True))
