@@ -7,6 +7,7 @@ csv       ``--csv labels.csv`` with a column wav (or file, path, filename) and a
           label), speaker, dialogue, session, split, ID, start, stop; other names are given by
           ``--columns wav=clip emotion=target``. Rows may cut several utterances from one file.
 regex     ``--regex '(?P<speaker>\\d\\d)_(?P<emotion>[a-z]+)'``, searched in the relative path.
+names     ``--names SPEAKER_EMOTION_*``: the same for file names with separators, without a regex.
 layout    ``--layout speaker/emotion`` names the folders under data_folder, first to last; ``_``
           for a folder that means nothing: ``--layout _/speaker``.
 
@@ -45,6 +46,7 @@ def prepare_folder(
     csv_file=None,
     columns=None,
     regex=None,
+    names=None,
     layout=None,
     labels=None,
     num_folds=5,
@@ -71,6 +73,8 @@ def prepare_folder(
         Manifest column -> column of `csv_file`, where the usual names do not fit.
     regex : str, optional
         With named groups out of speaker, emotion, dialogue, session, split, ID.
+    names : str, optional
+        The file name as a plain pattern, see `name_regex`; instead of `regex`.
     layout : str, optional
         Folder levels such as ``speaker/emotion``.
     labels : dict, optional
@@ -98,6 +102,9 @@ def prepare_folder(
     corpus = corpus or Path(data_folder).resolve().name
     if protocol is not None:
         check_protocol(protocol, "AB", corpus)
+    if names and regex:
+        raise PreparationError("names and regex both describe the file name: give one of them.")
+    regex = name_regex(names) if names else regex
     if csv_file and (regex or layout or file_list):
         raise PreparationError("a csv brings files and labels: give no list, regex or layout too.")
     inputs = [Path(path) for path in (file_list, csv_file) if path]
@@ -191,6 +198,26 @@ def _csv_rows(data_folder, csv_file, columns):
         full = os.path.realpath(os.path.join(data_folder, row["wav"].strip()))
         row["path"] = os.path.relpath(full, root).replace(os.sep, "/")
     return [row for row in rows if row["wav"].strip() not in gone], (files, left_out), missing
+
+
+def name_regex(pattern):
+    """A regex from a plain pattern of file names, without extension.
+
+    Capital SPEAKER, EMOTION, DIALOGUE, SESSION, SPLIT and ID stand for labels, ``*`` for anything,
+    everything else for itself.
+
+    Examples
+    --------
+    >>> found = re.search(name_regex("SPEAKER-*-EMOTION"), "clips/anna-take2-very happy.wav")
+    >>> found["speaker"], found["emotion"]
+    ('anna', 'very happy')
+    """
+    words = [name.upper() for name in (*LABELS, "ID")]
+    parts = re.split(rf"({'|'.join(words)}|\*)", pattern)
+    named = {word: f"(?P<{word if word == 'ID' else word.lower()}>[^/]+?)" for word in words}
+    found = {"*": "[^/]*?", **named}
+    body = "".join(found.get(part) or re.escape(part) for part in parts)
+    return rf"(?:^|/){body}\.[^./]+$"
 
 
 def _by_csv(rows):
@@ -301,6 +328,7 @@ def main(argv=None):
     parser.add_argument("--csv_file", "--csv", help="csv of files and labels")
     parser.add_argument("--columns", nargs="+", metavar="FIELD=NAME", help="names in the csv")
     parser.add_argument("--regex", help="with groups (?P<speaker>...) and (?P<emotion>...)")
+    parser.add_argument("--names", help="plain pattern of file names: SPEAKER_EMOTION_*")
     parser.add_argument("--layout", help="meaning of the folders, such as speaker/emotion")
     parser.add_argument("--labels", nargs="+", metavar="OLD=NEW", help="rename emotions")
     parser.add_argument("--num_folds", type=int, default=5)
