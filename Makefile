@@ -19,6 +19,9 @@ PYTEST_ARGS ?=
 export PYTHON TORCH_INDEX PIP_ARGS
 # Packages are installed without byte code, so let the first import write it: seconds for every later process.
 unexport PYTHONDONTWRITEBYTECODE
+# Threads that wait sleep instead of spinning: on a busy machine spinning makes a step six times as long.
+OMP_WAIT_POLICY ?= PASSIVE
+export OMP_WAIT_POLICY
 
 python = $(VENV)/bin/python
 

@@ -45,6 +45,7 @@ class Evidence(NamedTuple):
     teacher: list
     vesper: list
     heads: list  # (seed, epoch picked, history)
+    record: dict  # what the pretrained encoder was made of and heard
     findings: list
     masked: MaskedUtterance
     voices: list
@@ -127,6 +128,7 @@ def gather(results):
         teacher=read_json(work / "teacher" / "history.json"),
         vesper=read_json(work / "pretrain" / "history.json"),
         heads=read_heads(emotion),
+        record=read_json(work / "pretrain" / "export" / "pretraining.json"),
         findings=orderings(tables, metrics["classes"], metrics),
         masked=mask_utterance(classified["ID"], row["wav"]),
         voices=pick_voices(test, tables[MAIN], row["speaker"], f"_{sentence}"),

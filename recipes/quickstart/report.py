@@ -181,6 +181,7 @@ def curve_values(evidence):
     """Training curves of teacher, Vesper and head."""
     steps = evidence.teacher[-1]["optimizer_steps"]
     hours = sum(epoch["audio_hours"] for epoch in evidence.teacher)
+    heard = sum(epoch["audio_hours"] for epoch in evidence.vesper)
     return {
         "teacher_curves": figure(
             figures.teacher_curves(evidence.teacher),
@@ -191,7 +192,9 @@ def curve_values(evidence):
         "vesper_curves": figure(
             figures.vesper_curves(evidence.vesper),
             "the three losses of pretraining against epochs",
-            "Vesper-mini's three losses. Low level: layer N/2 against the teacher's M/2 on "
+            f"Compression by {escape(evidence.record['compression'])}; then "
+            f"{evidence.vesper[-1]['optimizer_steps']} steps, {heard:.1f} hours of audio heard. "
+            "Low level: layer N/2 against the teacher's M/2 on "
             "phoneme-masked frames. High level: layer N against M on word-masked frames. Cross "
             "layer: layer N against M/2 on all frames.",
         ),

@@ -111,6 +111,8 @@ def make_run(results):
     vesper = [{**row, **vesper_row(row["epoch"])} for row in common]
     write(work, "teacher/history.json", teacher)
     write(work, "pretrain/history.json", vesper)
+    record = {"compression": "extraction: 2 of 12 layers <- 1, 7", "masking": "guided"}
+    write(work, "pretrain/export/pretraining.json", record)
     row = test[test["emotion"] == "angry"].iloc[0]
     answer = {
         "ID": row["ID"],
