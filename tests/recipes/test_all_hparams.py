@@ -138,6 +138,13 @@ def test_corpora_differ_by_their_data_alone(corpus, config):
     assert differing(*files) <= OF_THE_CORPUS
 
 
+@pytest.mark.parametrize("recipe", ["own_data", "cross_corpus"])
+def test_the_other_recipes_sizes_differ_by_encoder_and_optimizer(recipe):
+    folder = RECIPES / recipe / "emotion" / "hparams"
+    found = differing(folder / "vesper4.yaml", folder / "vesper_mini.yaml")
+    assert found <= OF_THE_ENCODER | OF_THE_OPTIMIZER
+
+
 def test_table_i_and_the_crops_of_the_paper():
     table = dict(number_of_epochs=50, batch_size=32, lr=7e-4, lr_final=7e-6, warmup_epochs=0)
     table |= dict(momentum=0.9, weight_decay=0.01)
