@@ -26,7 +26,7 @@ from data_prep.cremad_prepare import CLASSES as CREMAD
 from data_prep.cremad_prepare import REMARKS
 from data_prep.folds import ProtocolError
 from data_prep.meld_prepare import CLASSES as MELD
-from data_prep.meld_prepare import SPLIT_OF_FOLDER
+from data_prep.meld_prepare import SPLIT_OF_FOLDER, find_ffmpeg
 from data_prep.ravdess_prepare import CLASSES as RAVDESS
 from vesper_lobes.run_metrics import read_metrics
 
@@ -249,6 +249,29 @@ def test_some_300_real_names_of_meld_with_its_traps(test_data, run, tmp_path):
         summary = json.loads((tmp_path / protocol / "manifest" / "summary.json").read_text())
         assert "dev_dia110_utt7" in {entry["name"] for entry in summary["left_out"]}
         assert any(text.startswith("very short") for text in summary["remarks"].values())
+
+
+@pytest.mark.slow
+def test_meld_from_videos(run, tmp_path):
+    """50-odd mp4 clips of 2 and 6 channels, one of them corrupt: sound first, then the recipe."""
+    ffmpeg = find_ffmpeg()
+    if not ffmpeg:
+        pytest.skip("no ffmpeg: pip install imageio-ffmpeg")
+    tree = meld_tree(tmp_path / "MELD.Raw", meld_utterances(MELD, dialogues=3))
+    wavs = sorted(tree.rglob("*.wav"))
+    for number, wav in enumerate(wavs):
+        sound = ["-i", str(wav), "-f", "lavfi", "-i", "color=size=16x16:duration=0.4"]
+        form = ["-c:a", "aac", "-ar", "48000", "-ac", str(2 + 4 * (number % 2)), "-shortest"]
+        video = str(wav.with_suffix(".mp4"))
+        subprocess.run([ffmpeg, "-v", "error", "-y", *sound, *form, video], check=True)
+        wav.unlink()
+    corrupt = tree / MELD_FOLDERS["train"] / "dia2_utt3.mp4"
+    corrupt.write_bytes(corrupt.read_bytes()[:200])
+    metrics = run("MELD", tmp_path / "B", tree=tree)
+    assert len(wavs) == 63 and metrics["n"] == 21
+    left_out = json.loads((tmp_path / "B" / "manifest" / "summary.json").read_text())["left_out"]
+    (entry,) = left_out
+    assert entry["name"] == "train_dia2_utt3" and entry["reason"].startswith("ffmpeg: ")
 
 
 @pytest.mark.slow
