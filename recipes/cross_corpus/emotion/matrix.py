@@ -60,7 +60,10 @@ def as_markdown(folder):
     first = next(iter(cells.values()))
     names = sorted({name for pair in cells for name in pair}, key=str.lower)
     chance = 100 * first["chance"]["UA"]
-    marks = " t: transductive, the encoder's pretraining heard these test speakers unlabelled."
+    marks = (
+        " t: transductive, the encoder's pretraining heard these test speakers unlabelled, or "
+        "nothing tells that it did not."
+    )
     text = (
         f"UA in % over {', '.join(first['classes'])} (chance {chance:.1f}), "
         f"{len(first['seeds'])} seeds, 95 % intervals over speakers (MELD: dialogues). "
