@@ -63,7 +63,8 @@ def rows(config, metrics):
     pooled = {name: f"{100 * value:.1f}" for name, value in metrics["pooled"].items()}
     remarks = remarks_of(metrics)
     own = interval(metrics["pooled"]["UA"], metrics["ci"]["UA"])
-    lines = [[f"**{size}**", protocol, pooled["WA"], own, pooled["WF1"], seeds, ", ".join(remarks)]]
+    headline = ", ".join(remarks + mean_of_folds(metrics))
+    lines = [[f"**{size}**", protocol, pooled["WA"], own, pooled["WF1"], seeds, headline]]
     for name, entry in metrics["baselines"].items():
         heard = ["transductive"] if name in HEARD_SPEECH and metrics["ssl_saw_test_audio"] else []
         on_test = [r for r in remarks if r != "transductive"]
@@ -80,6 +81,14 @@ def remarks_of(metrics):
     if any(fold.get("selected_on_test") for fold in metrics["folds"]):
         remarks.append("epoch selected on test")
     return remarks
+
+
+def mean_of_folds(metrics):
+    """The headline of protocols A and C, whose published figures are means over folds."""
+    if metrics["protocol"] not in ("A", "C"):
+        return []
+    shown = (f"{name} {100 * metrics['mean_of_folds'][name]:.1f}" for name in ("WA", "UA", "WF1"))
+    return [f"mean of folds {' / '.join(shown)}"]
 
 
 def interval(value, ends):

@@ -65,6 +65,7 @@ def test_what_a_reader_must_know_stands_in_the_row(tables, checkout):
     row = {line.split(" | ")[0].strip("|* "): line for line in lines[2:]}
     own = row["vesper_mini (1.23 M)"]
     assert "| 75.0 | 75.0 [" in own and "transductive, epoch selected on test" in own
+    assert "mean of folds WA 75.0 / UA 75.0 / WF1 73.3" in own  # protocol A's headline
     floor = row["floor: ridge on MFCC statistics"]
     assert "transductive" not in floor and "epoch selected on test" in floor
     assert "transductive" in row["its teacher"]
