@@ -159,10 +159,11 @@ def teacher_curves(history):
         return svg_text(figure, "teacher")
 
 
+# name, title, colour, marker
 LOSSES = (
-    ("l", "L_l: layer N/2, phoneme masks", BLUE, "-", "o"),
-    ("h", "L_h: layer N, word masks", ORANGE, "--", "s"),
-    ("x", "L_x: layer N to teacher's M/2, all frames", GREEN, ":", "^"),
+    ("l", "low level, $L_l$\n(phoneme masks)", BLUE, "o"),
+    ("h", "high level, $L_h$\n(word masks)", ORANGE, "s"),
+    ("x", "cross layer, $L_x$\n(all frames)", GREEN, "^"),
 )
 
 
@@ -177,23 +178,16 @@ def vesper_curves(history):
     epochs = [row["epoch"] for row in history]
     with matplotlib.rc_context(STYLE):
         figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.4), layout="constrained")
-        titles = (
-            "low level, $L_l$\n(phoneme masks)",
-            "high level, $L_h$\n(word masks)",
-            "cross layer, $L_x$\n(all frames)",
-        )
-        for axes, title, (name, _, colour, dash, marker) in zip(
-            panels, titles, LOSSES, strict=True
-        ):
-            _curve(axes, epochs, [r["train"].get(name) for r in history], colour, dash, "", marker)
+        for axes, (name, title, colour, marker) in zip(panels, LOSSES, strict=True):
+            values = [row["train"].get(name) for row in history]
+            _curve(axes, epochs, values, colour, "-", "training", marker)
             held_out = [(row.get("valid") or {}).get(name) for row in history]
             _curve(axes, epochs, held_out, MUTED, "--", "held out", ".")
             axes.set_title(title)
             axes.set_xlabel("epoch")
             axes.set_ylim(bottom=0)
         panels[0].set_ylabel("mean squared error")
-        if panels[0].get_legend_handles_labels()[1][1:]:
-            panels[0].legend()
+        panels[0].legend()
         return svg_text(figure, "vesper")
 
 

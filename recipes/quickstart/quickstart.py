@@ -18,6 +18,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -211,6 +212,7 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     if arguments.fresh and (arguments.results_folder / "work" / "stages.json").is_file():
         shutil.rmtree(arguments.results_folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # keeps a stage's seconds then too
     quickstart = Quickstart(arguments.results_folder, read_stages(arguments.stages))
     try:
         records = quickstart.run()
