@@ -59,6 +59,13 @@ def read_json(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def read_timings(path):
+    """timings.json without the report's own stage, whose seconds no report can know."""
+    timings = read_json(path)
+    stages = [stage for stage in timings["stages"] if stage["name"] != "report"]
+    return {**timings, "stages": stages, "total_seconds": sum(s["seconds"] for s in stages)}
+
+
 def read_tables(folder, names):
     """Model -> its predictions, one table a seed."""
     places = {MAIN: folder, **{name: folder / "baselines" / name for name in names}}
@@ -124,7 +131,7 @@ def gather(results):
     return Evidence(
         metrics=metrics,
         run=read_json(emotion / "run.json"),
-        timings=read_json(results / "timings.json"),
+        timings=read_timings(results / "timings.json"),
         teacher=read_json(work / "teacher" / "history.json"),
         vesper=read_json(work / "pretrain" / "history.json"),
         heads=read_heads(emotion),
