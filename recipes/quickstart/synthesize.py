@@ -4,8 +4,8 @@
 
 24 speakers x 12 sentences x 4 emotions = 1,152 utterances, about 40 minutes of 16 kHz mono 16-bit
 WAV (80 MB), made in 10 to 20 s on 2 free cores. The emotions' rate, pitch, range and intensity are
-those of `prosody.py`, which cites them. Nobody ever felt anything here: a corpus to see the whole method
-run on, never one to learn about people's emotions from.
+those of `prosody.py`, which cites them. Nobody ever felt anything here: a corpus to see the whole
+method run on, never one to learn about people's emotions from.
 
 OUT/spk01/angry/spk01_angry_s01.wav ...   the speech
 OUT/manifest.csv                          one row an utterance (data_prep/manifest.py)
