@@ -11,7 +11,7 @@ its last finished cell.
 import json
 import sys
 
-import report
+import own_report
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 
@@ -43,7 +43,7 @@ def main(argv):
             raise ValueError(f"at least two classes are needed, found {labels}")
         argv = [*argv, "--classes", json.dumps(labels)]
     run_recipe(argv, EmotionBrain, read_manifest)
-    print(f"report: {report.write(hparams['output_folder'])}")
+    print(f"report: {own_report.write(hparams['output_folder'])}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def train():
         yield module
     finally:
         sys.path.remove(str(RECIPE))
-        sys.modules.pop("report", None)
+        sys.modules.pop("own_report", None)
 
 
 @pytest.fixture(scope="module")

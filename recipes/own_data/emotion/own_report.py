@@ -1,6 +1,6 @@
 """``report.md`` of a run on your own data: what a person needs to judge the model, on one page.
 
-    python report.py RUN
+    python own_report.py RUN
 
 Every number comes from the run's ``metrics.json``, ``run.json`` and ``manifest/summary.json``.
 """
