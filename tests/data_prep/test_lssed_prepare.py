@@ -52,3 +52,23 @@ def test_command(tree, tmp_path, capsys):
     assert main(arguments) == 1
     assert main([*arguments, "--allow_partial"]) == 0
     assert "5 clips" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_full_size_with_invented_names(tmp_path):
+    """147,025 utterances as published, sparse on disk: all read, none asked for a speaker."""
+    root = tmp_path / "lssed_all"
+    names = [f"ep{i // 180:03d}_{i % 180:03d}" for i in range(147_025)]
+    write_sparse_wav(root / "wav_all" / f"{names[0]}.wav", 5.05)
+    content = (root / "wav_all" / f"{names[0]}.wav").read_bytes()[:44]
+    for name in names[1:]:
+        with open(root / "wav_all" / f"{name}.wav", "wb") as file:
+            file.write(content)
+            file.truncate(44 + 2 * round(5.05 * 16000))
+    (root / "metadata_english_all.csv").write_text("\n".join(["name,faces", *names]) + "\n")
+    prepared = prepare_lssed(root, tmp_path / "out")
+    frame = read_manifest(prepared.manifest)
+    assert len(frame) == 147_025 and set(frame["speaker"]) == {""}
+    summary = json.loads(prepared.summary.read_text())
+    assert not summary["left_out"]
+    assert frame["duration"].sum() / 3600 == pytest.approx(206.2, abs=0.1)
