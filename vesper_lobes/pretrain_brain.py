@@ -11,27 +11,50 @@ class PretrainBrain(LoggedBrain):
     """A compressed student learns the teacher's states M/2 and M at masked frames.
 
     `modules.student` is a PretrainStudent. Further YAML keys: teacher_model (Teacher) and masker.
+
+    Attributes
+    ----------
+    store : vesper_lobes.target_store.TargetStore or None
+        Where set, before `fit`, it takes the place of front end and teacher.
     """
+
+    store = None
 
     def on_fit_start(self):
         """Find out once whether one pass through the frozen front end serves both."""
         self.student = self.modules.student  # without DDP's wrapper
-        self.teacher = self.hparams.teacher_model.to(self.device)
+        self.teacher = self.hparams.teacher_model
         super().on_fit_start()
         self.shares_cnn = self.teacher.shares_cnn_with(self.student.encoder)
+        if self.store is None:
+            self.teacher.to(self.device)
+        elif not self.shares_cnn:
+            raise ValueError(
+                "the store holds outputs of the teacher's conv front end, and the student has "
+                "another: leave out --target_store, or --random_cnn"
+            )
 
     def compute_forward(self, batch, stage):
         """The losses of a batch; masks and crops are keyed by (seed, epoch, ID)."""
         batch = batch.to(self.device)
         wavs, wav_lens = batch.sig
-        features, lengths = self.student.encoder.cnn(wavs, wav_lens)
-        shared = (features, lengths) if self.shares_cnn else None
-        targets = self.teacher(wavs, wav_lens, cnn_output=shared)
+        features, lengths, targets = self.frozen_outputs(batch)
         epoch = self.epoch if stage.name == "TRAIN" else 0  # validation: the same masks every time
         noise = mask_noise(self.hparams.seed, epoch, list(batch.id), features.shape[1])
         masks = self.hparams.masker(wavs, sample_lengths(wavs, wav_lens), noise.to(self.device))
         self.counts = mask_counts(masks, lengths)
         return self.modules.student(features, lengths, targets, masks)
+
+    def frozen_outputs(self, batch):
+        """Features (B, T, C), their lengths and the teacher's two states (B, T, D)."""
+        if self.store is not None:
+            features, lengths, targets = self.store.batch(list(batch.id))
+            to = dict(device=self.device, non_blocking=True)
+            return features.to(**to), lengths.to(**to), tuple(t.to(**to) for t in targets)
+        wavs, wav_lens = batch.sig
+        features, lengths = self.student.encoder.cnn(wavs, wav_lens)
+        shared = (features, lengths) if self.shares_cnn else None
+        return features, lengths, self.teacher(wavs, wav_lens, cnn_output=shared)
 
     def compute_objectives(self, predictions, batch, stage):
         """The weighted sum; the three losses go to the bar and the history."""

@@ -78,7 +78,10 @@ class CropReader:
 
     def _bounds(self, key, wav, start, stop, speed):
         """First sample and end of the part to read, at the file's own rate."""
-        info = soundfile.info(wav)
+        try:
+            info = soundfile.info(wav)
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise ValueError(f"{wav} ({key[-1]}): cannot be read as audio: {error}") from error
         stop = info.frames if stop == -1 else stop
         wanted = round(self.seconds * speed * info.samplerate)
         if stop - start > wanted:

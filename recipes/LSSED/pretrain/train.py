@@ -9,18 +9,25 @@ An interrupted run goes on when the same command is given again.
 """
 
 import logging
+import os
 import sys
 
 import pandas as pd
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    ddp_init_group,
+    if_main_process,
+    run_on_main,
+)
 
 from data_prep.speech_sources import prepare_speech, read_speech
 from vesper_lobes.brains import PretrainBrain
 from vesper_lobes.checkpoints import save_encoder
 from vesper_lobes.pretrain_data import crop_dataset, drop_short, split_rows
 from vesper_lobes.pretrain_record import write_record
+from vesper_lobes.target_store import TargetStore
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +47,25 @@ def read_rows(hparams):
         )
         return rows, drop_short(valid)[0]
     return split_rows(rows, hparams["valid_share"])
+
+
+def fill_store(hparams, brain, rows):
+    """The store of the teacher's outputs, each process doing its share; None without a folder."""
+    if not hparams["target_store"]:
+        return None
+    store = TargetStore(
+        hparams["target_store"],
+        hparams["teacher_model"],
+        hparams["train_reader"],
+        dtype=hparams["store_dtype"],
+        precision="bf16" if hparams["precision"] == "bf16" else "fp32",
+        progressbar=if_main_process(),
+    )
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    store.fill(rows, brain.device, rank=int(os.environ.get("RANK", 0)), world_size=processes)
+    ddp_barrier()
+    store.refresh()
+    return store
 
 
 def export(hparams, rows):
@@ -78,6 +104,7 @@ def main(arguments):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
+    brain.store = fill_store(hparams, brain, pd.concat([train_rows, valid_rows]))
     brain.fit(
         hparams["epoch_counter"],
         crop_dataset(train_rows, hparams["train_reader"]),

@@ -84,6 +84,33 @@ def test_table_v_and_vi_and_vii_are_switches(run_recipe, pretrain_options, tmp_p
     assert not torch.equal(student.state_dict()["encoder.layers.0.attention.q_proj.weight"], theirs)
 
 
+def test_a_store_takes_the_place_of_the_teacher(run_recipe, pretrain_options, tmp_path):
+    options = {**pretrain_options, "num_steps": 4, "fixed_crops": True, "crop_seed": 7}
+    plain = run_recipe("pretrain", "vesper_mini", tmp_path / "plain", **options)
+    options["target_store"] = tmp_path / "store"
+    stored = run_recipe("pretrain", "vesper_mini", tmp_path / "stored", **options)
+    for ours, theirs in zip(stored, plain, strict=True):
+        for name in ("loss", "l", "h", "x"):  # fp16
+            assert ours["train"][name] == pytest.approx(theirs["train"][name], rel=2e-3)
+        assert ours["valid"] == pytest.approx(theirs["valid"], rel=2e-3)
+        assert ours["masks"] == theirs["masks"]
+    shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.bin")}
+    again = run_recipe("pretrain", "vesper_mini", tmp_path / "again", **{**options, "seed": 5})
+    assert again[-1]["train"]["loss"] != stored[-1]["train"]["loss"]
+    assert shards == {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("*.bin")}
+
+
+def test_a_store_wants_fixed_crops_and_the_teachers_front_end(
+    run_recipe, pretrain_options, tmp_path
+):
+    options = {**pretrain_options, "num_steps": 1, "target_store": tmp_path / "store"}
+    with pytest.raises(ValueError, match="--fixed_crops True"):
+        run_recipe("pretrain", "vesper_mini", tmp_path / "moving", **options)
+    options |= {"fixed_crops": True, "method": "random", "random_cnn": True}
+    with pytest.raises(ValueError, match="leave out --target_store"):
+        run_recipe("pretrain", "vesper_mini", tmp_path / "other", **options)
+
+
 def test_a_valid_manifest_replaces_the_held_out_share(
     run_recipe, pretrain_options, tmp_path, speech_folder
 ):
