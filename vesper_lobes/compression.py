@@ -6,12 +6,14 @@ method         layer i of the student (1-based)                      Vesper-4 of
 extraction     a copy of layer 1 + floor(M/N)(i-1)                   1, 7, 13, 19
 averaging      the mean of layers 1+floor(M/N)(i-1)..floor(M/N)i     1-6, 7-12, 13-18, 19-24
 random         random weights                                        -
+distillation   that of a student which imitated the teacher          -
 =============  ====================================================  ========================
 
 Whatever the method copies, the front end, the projection, the positional convolution and the
 mask embedding come from the teacher, and so does the relative-position bucket table, which only
 the teacher's layer 1 holds. ``random`` keeps the teacher's front end alone, because it stays
-frozen (``random_cnn=True`` draws that too).
+frozen (``random_cnn=True`` draws that too). ``distillation`` takes over the whole student, which
+``vesper_lobes.distillation`` trained; the paper names this method without details, so it is ours.
 """
 
 import dataclasses
@@ -24,19 +26,27 @@ from vesper_lobes.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 
-METHODS = ("extraction", "averaging", "random")
+METHODS = ("extraction", "averaging", "random", "distillation")
+DROPOUTS = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+MAKE_DISTILLED = (
+    "Make one with this teacher (cd recipes/LSSED/distill && python train.py "
+    "hparams/vesper_mini.yaml, or vesper4.yaml, vesper12.yaml, --num_layers N --teacher TEACHER "
+    "--data_folder /path/to/speech) and give its export as --distilled FOLDER."
+)
 _TABLE = "attention.rel_attn_embed.weight"
 
 
 @dataclass(frozen=True)
 class CompressionPlan:
-    """Which teacher layers (1-based) make each student layer; empty for random ones."""
+    """Which teacher layers (1-based) make each student layer; empty for new ones."""
 
     method: str
     teacher_layers: int
     sources: tuple
 
     def __str__(self):
+        if self.method == "distillation":
+            return f"distillation (ours): {len(self.sources)} layers that imitated the teacher's"
         if not any(self.sources):
             return f"{self.method}: {len(self.sources)} new layers, none of {self.teacher_layers}"
         parts = ", ".join("+".join(map(str, layers)) for layers in self.sources)
@@ -51,7 +61,7 @@ def plan_layers(teacher_layers, num_layers, method="extraction", layers=None, ra
     teacher_layers, num_layers : int
         M and N.
     method : str
-        ``extraction``, ``averaging`` or ``random``.
+        ``extraction``, ``averaging``, ``random`` or ``distillation``.
     layers : list of int, optional
         For extraction: N layers of the teacher, 1-based, instead of the rule.
     ranges : list of (int, int), optional
@@ -80,9 +90,10 @@ def plan_layers(teacher_layers, num_layers, method="extraction", layers=None, ra
     if ranges is not None and method != "averaging":
         raise ValueError("a list of ranges goes with method 'averaging'")
     step = teacher_layers // num_layers
-    if step == 0 and method != "random" and layers is None and ranges is None:
+    new = method in ("random", "distillation")
+    if step == 0 and not new and layers is None and ranges is None:
         raise ValueError(f"cannot make {num_layers} layers of {teacher_layers}")
-    if method == "random":
+    if new:
         sources = [()] * num_layers
     elif method == "extraction":
         sources = [(n,) for n in layers or (1 + step * i for i in range(num_layers))]
@@ -92,7 +103,7 @@ def plan_layers(teacher_layers, num_layers, method="extraction", layers=None, ra
     if len(sources) != num_layers:
         raise ValueError(f"{len(sources)} source layers given for {num_layers}")
     for group in sources:
-        if method != "random" and not group:
+        if not new and not group:
             raise ValueError(f"an empty range among {ranges}")
         if any(not 1 <= n <= teacher_layers for n in group):
             raise ValueError(f"layers {group}: the teacher has 1 to {teacher_layers}")
@@ -108,6 +119,7 @@ def compress(
     ranges=None,
     random_cnn=False,
     dropout=None,
+    distilled=None,
 ):
     """A student encoder from a teacher.
 
@@ -124,21 +136,31 @@ def compress(
     dropout : float, optional
         The student's dropout on hidden, attention, activation and projection outputs; None: the
         teacher's configuration.
+    distilled : Encoder, optional
+        For distillation, and for nothing else: the distilled student; left as it is.
 
     Returns
     -------
     (Encoder, CompressionPlan)
         The student, with a trainable front end (``freeze_cnn`` is the trainer's to call); the
         exact source layers, also logged.
+
+    Raises
+    ------
+    ValueError
+        As ``plan_layers``; or for a distilled student that is missing, not asked for, or not of
+        this depth and this teacher.
     """
     plan = plan_layers(teacher.num_layers, num_layers, method, layers, ranges)
+    _check_distilled(distilled, teacher, num_layers, method)
     changes = {"num_hidden_layers": num_layers}
     if dropout is not None:
-        names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
-        changes.update(dict.fromkeys(names, dropout))
+        changes.update(dict.fromkeys(DROPOUTS, dropout))
     student = Encoder(dataclasses.replace(teacher.config, **changes), teacher.mask_after_pos_conv)
     source = teacher.state_dict()
-    if method == "random":
+    if method == "distillation":
+        copied = distilled.state_dict()
+    elif method == "random":
         kept = () if random_cnn else ("feature_extractor.",)
         copied = {name: t for name, t in source.items() if name.startswith(kept)} if kept else {}
     else:
@@ -164,3 +186,26 @@ def _mean_layer(source, group, index):
         tensors = [source[f"encoder.layers.{n - 1}.{name}"] for n in group]
         mean[f"encoder.layers.{index}.{name}"] = torch.stack(tensors).mean(0)
     return mean
+
+
+def _check_distilled(distilled, teacher, num_layers, method):
+    """A distilled student is there if and only if asked for, and is of this depth and teacher."""
+    if method != "distillation":
+        if distilled is not None:
+            raise ValueError(f"a distilled student goes with method 'distillation', not {method!r}")
+        return
+    if distilled is None:
+        raise ValueError(f"method 'distillation' wants a distilled student. {MAKE_DISTILLED}")
+    if distilled.num_layers != num_layers:
+        raise ValueError(
+            f"the distilled student has {distilled.num_layers} layers, and num_layers is "
+            f"{num_layers}. {MAKE_DISTILLED}"
+        )
+    free = dict.fromkeys((*DROPOUTS, "layerdrop"), 0.0) | {"num_hidden_layers": num_layers}
+    ours, theirs = (dataclasses.replace(e.config, **free) for e in (distilled, teacher))
+    own, other = (e.feature_extractor.state_dict() for e in (distilled, teacher))
+    if ours != theirs or not all(torch.equal(own[name], other[name]) for name in other):
+        raise ValueError(
+            "the distilled student's configuration or conv front end is not this teacher's: it "
+            f"imitated another. {MAKE_DISTILLED}"
+        )

@@ -24,7 +24,7 @@ def heard_speakers(rows):
     return {corpus: sorted(set(speakers)) for corpus, speakers in groups}
 
 
-def write_record(folder, rows, teacher="", **facts):
+def write_record(folder, rows, teacher="", distilled="", **facts):
     """Write the record beside an export, atomically.
 
     Arguments
@@ -36,6 +36,8 @@ def write_record(folder, rows, teacher="", **facts):
     teacher : str
         Folder of the teacher; what its record names was heard too. A teacher without a record
         (such as WavLM) is told by its name alone.
+    distilled : str
+        Folder of the distilled student that training began with, if any: heard too.
     **facts
         Further JSON values.
 
@@ -45,8 +47,9 @@ def write_record(folder, rows, teacher="", **facts):
         What was written.
     """
     speakers = heard_speakers(rows)
-    for corpus, names in read_record(teacher).get("speakers", {}).items():
-        speakers[corpus] = sorted(set(names) | set(speakers.get(corpus, [])))
+    for source in (teacher, distilled):
+        for corpus, names in read_record(source).get("speakers", {}).items():
+            speakers[corpus] = sorted(set(names) | set(speakers.get(corpus, [])))
     record = {
         "speakers": speakers,
         "utterances": len(rows),

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from vesper_lobes.checkpoints import load_encoder
 from vesper_lobes.compression import compress
 from vesper_lobes.losses import VesperLosses
 
@@ -64,6 +65,7 @@ def build_student(
     mask_after_pos_conv=False,
     loss_weights=None,
     reduction="mean",
+    distilled="",
 ):
     """Compress a teacher and add predictors.
 
@@ -76,6 +78,8 @@ def build_student(
         As for `Encoder`.
     loss_weights, reduction
         As for `VesperLosses`.
+    distilled : str
+        For method `distillation`: export of `recipes/LSSED/distill`.
 
     Returns
     -------
@@ -91,9 +95,9 @@ def build_student(
     >>> print(build_student(teacher, num_layers=2).plan)
     extraction: 2 of 4 layers <- 1, 3
     """
-    encoder, plan = compress(
-        teacher.encoder, num_layers, method, layers, ranges, random_cnn, dropout
-    )
+    options = dict(random_cnn=random_cnn, dropout=dropout)
+    options["distilled"] = load_encoder(distilled) if distilled else None
+    encoder, plan = compress(teacher.encoder, num_layers, method, layers, ranges, **options)
     encoder.mask_after_pos_conv = mask_after_pos_conv
     losses = VesperLosses(encoder.hidden_size, loss_weights, reduction)
     student = PretrainStudent(encoder, losses)

@@ -75,6 +75,7 @@ def export(hparams, rows):
         hparams["export_folder"],
         rows,
         teacher=hparams["teacher"],
+        distilled=hparams["distilled"],
         compression=str(hparams["student"].plan),
         masking=hparams["masking"],
         seed=hparams["seed"],

@@ -33,8 +33,8 @@ def settings(path):
         return yaml.load(resolve_references(file, known), Plain)
 
 
-def test_there_are_five():
-    assert len(FILES) == 5
+def test_there_are_eight():
+    assert len(FILES) == 8
 
 
 @pytest.mark.parametrize("name, layers", [("vesper4", 4), ("vesper12", 12)])
@@ -85,10 +85,23 @@ def test_every_number_names_its_source(path):
 def test_every_key_is_used(path):
     text = path.read_text()
     code = (path.parents[1] / "train.py").read_text()
-    for lobe in ("logged_brain", "pretrain_brain", "masked_prediction_brain"):
+    for lobe in ("logged_brain", "pretrain_brain", "distill_brain", "masked_prediction_brain"):
         code += (RECIPES.parents[1] / f"vesper_lobes/{lobe}.py").read_text()
     options = {"precision", "optimizer_step_limit", "ckpt_interval_minutes", "max_grad_norm"}
     options |= {"grad_accumulation_factor", "find_unused_parameters", "__set_seed"}
     for key in re.findall(r"^(\w+):", text, re.M):
         used = f"<{key}>" in text or f'"{key}"' in code or f"hparams.{key}" in code
         assert used or key in options, key
+
+
+@pytest.mark.parametrize("name", ["vesper4", "vesper12", "vesper_mini"])
+def test_distillation_hears_what_pretraining_hears(name):
+    """Same data, crops, optimizer and teacher; only the length of training is its own."""
+    distill, pretrain = (
+        settings(RECIPES / f"{task}/hparams/{name}.yaml") for task in ("distill", "pretrain")
+    )
+    differing = {key for key in distill if distill[key] != pretrain.get(key)}
+    own = {"tau", "num_outputs", "student", "number_of_epochs", "num_steps"}
+    derived = {"warmup_steps", "optimizer_step_limit", "scheduler", "epoch_counter"}
+    derived |= {"modules", "checkpointer"}  # they hold the student
+    assert differing <= own | derived
