@@ -1,86 +1,18 @@
-"""Figures of the quickstart's report: matplotlib, as SVG text that follows the page's colours.
+"""Figures of the quickstart's report: SVG text that follows the page's colours (drawing.py)."""
 
-Every colour drawn is a stand-in from `COLOURS` that `svg_text` replaces by a CSS variable, so one
-figure serves a light page, a dark one and a printed one. Series differ in dash or marker as well as
-in colour (Okabe and Ito's palette, legible to colour-blind readers).
-"""
-
-import io
-import re
+import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import drawing
+from drawing import COLOURS, ON_PAGE, style, svg_text
 from matplotlib import pyplot as plt
 
-# stand-in -> CSS variable of report.css
-COLOURS = {
-    "#010101": "--ink",
-    "#020202": "--muted",
-    "#030303": "--grid",
-    "#040404": "--page",
-    "#0a0001": "--blue",
-    "#0a0002": "--orange",
-    "#0a0003": "--green",
-    "#0a0004": "--purple",
-}
 INK, MUTED, GRID, PAGE, BLUE, ORANGE, GREEN, PURPLE = COLOURS
-STYLE = {
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "lines.linewidth": 1.8,
-}
-HOP, SAMPLE_RATE = 320, 16000
-ZONE_BANDS = (
-    (0.5, 1.0, ORANGE, "high zone"),
-    (0.2, 0.5, BLUE, "low zone"),
-    (0.0, 0.2, None, "noise zone"),
-)
-
-
-def svg_text(figure, name):
-    """The figure as an ``<svg>`` element with CSS variables for colours; closes the figure.
-
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-    name : str
-        Plain word, different for each figure of a page: keeps their element ids apart.
-    """
-    buffer = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    plt.close(figure)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, variable in COLOURS.items():
-        text = text.replace(colour, f"var({variable})")
-    return text
+STYLE = style(ON_PAGE)
 
 
 def comparison(rows, chance):
@@ -215,75 +147,9 @@ def head_curves(histories):
         return svg_text(figure, "heads")
 
 
-def _bands(axes, spans, low, high, colour, label):
-    """Horizontal bars for boolean frames, on the waveform's time axis."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], spans.astype(int), [0]])))
-    pieces = [(HOP * a / SAMPLE_RATE, HOP * (b - a) / SAMPLE_RATE) for a, b in edges.reshape(-1, 2)]
-    axes.broken_barh(pieces, (low, high - low), facecolor=colour, lw=0, label=label)
-
-
-def masks(wav, energy, zones, phoneme, word, phoneme_centres, word_centres):
-    """The paper's Figure 5: waveform, energy with its zones, mask centres and spans.
-
-    Arguments
-    ---------
-    wav : array (S,)
-        16 kHz.
-    energy : array (T,)
-        In [0, 1].
-    zones : array (T,)
-        2 high, 1 low, 0 noise.
-    phoneme, word : bool array (T,)
-    phoneme_centres, word_centres : array of int
-        Frame numbers.
-    """
-    time = (np.arange(len(energy)) * HOP + 200) / SAMPLE_RATE  # centre of each 25 ms frame
-    with matplotlib.rc_context(STYLE):
-        figure, (top, middle, bottom) = plt.subplots(
-            *(3, 1),
-            figsize=(7.2, 4.6),
-            sharex=True,
-            layout="constrained",
-            gridspec_kw={"height_ratios": [1.0, 2.4, 0.8]},
-        )
-        _waveform(top, wav)
-        for low, high, colour, name in ZONE_BANDS:
-            if colour:
-                middle.axhspan(low, high, color=colour, alpha=0.13, lw=0)
-            place = {"xy": (1.01, (low + high) / 2), "xycoords": ("axes fraction", "data")}
-            middle.annotate(name, **place, va="center", fontsize=9, annotation_clip=False)
-        middle.plot(time, energy, color=INK, lw=1.5)
-        others = [c for c in phoneme_centres if c not in set(word_centres)]
-        middle.plot(time[others], energy[others], "o", color=GREEN, ms=6, label="phoneme centre")
-        middle.plot(
-            *(time[list(word_centres)], energy[list(word_centres)], "D"),
-            color=PURPLE,
-            ms=7,
-            label="phoneme and word centre",
-        )
-        middle.set_ylim(0, 1.02)
-        middle.set_ylabel("RMS energy / maximum")
-        middle.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, borderaxespad=0)
-        _bands(bottom, np.asarray(phoneme), 1.1, 1.9, GREEN, "phoneme")
-        _bands(bottom, np.asarray(word), 0.1, 0.9, PURPLE, "word")
-        bottom.set_yticks([0.5, 1.5], ["word spans", "phoneme spans"])
-        bottom.set_ylim(0, 2)
-        bottom.grid(axis="y", visible=False)
-        bottom.tick_params(axis="y", length=0)
-        bottom.set_xlabel("time, s")
-        bottom.set_xlim(0, len(wav) / SAMPLE_RATE)
-        return svg_text(figure, "masks")
-
-
-def _waveform(axes, wav):
-    """Peaks of 5 ms pieces: the outline of the waveform without its 16,000 points a second."""
-    pieces = np.array_split(np.asarray(wav, dtype=float), max(1, len(wav) // 80))
-    time = np.cumsum([len(piece) for piece in pieces]) / SAMPLE_RATE
-    lows, highs = [piece.min() for piece in pieces], [piece.max() for piece in pieces]
-    axes.fill_between(time, lows, highs, color=MUTED, lw=0)
-    axes.set_ylabel("waveform")
-    axes.set_yticks([0])
-    axes.grid(axis="y", visible=False)
+def masks(**arrays):
+    """The paper's Figure 5 of one utterance, from what `drawing.masks` takes."""
+    return svg_text(drawing.masks(**arrays), "masks")
 
 
 def layer_weights(weights):
