@@ -125,24 +125,61 @@ def paired_bootstrap(
     ValueError
         The runs were not scored on the same utterances with the same targets and groups.
     """
-    check_same_utterances([*tables, *other_tables], classes, groups)
-    names, ours = seed_confusions(tables, classes, groups)
-    _, theirs = seed_confusions(other_tables, classes, groups)
-    counts = _draw(names, draws, seed)
-    first, second = _draw_scores(ours, counts), _draw_scores(theirs, counts)
-    whole = np.ones((1, len(names)))
-    point = {
-        name: _draw_scores(ours, whole)[name] - _draw_scores(theirs, whole)[name]
-        for name in METRICS
-    }
+    found = contrast_draws([tables], [other_tables], classes, groups, draws, seed)
     return {
         name: {
-            "difference": float(point[name][0]),
-            "ci": _interval(first[name] - second[name], level),
-            "share_above_zero": float(np.mean(first[name] > second[name])),
+            "difference": point,
+            "ci": _interval(values, level),
+            "share_above_zero": float(np.mean(values > 0)),
         }
-        for name in METRICS
+        for name, (point, values) in found.items()
     }
+
+
+def contrast_draws(plus, minus, classes, groups="speaker", draws=DRAWS, seed=0):
+    """A sum of runs minus another one, on the same test utterances: its value and its draws.
+
+    One run against another is a difference; two against two can be a difference of differences.
+    Draws of several corpora, made with different seeds, may be averaged before an interval is
+    taken of them.
+
+    Arguments
+    ---------
+    plus, minus : list of list of pandas.DataFrame
+        Runs, each a list of its seeds' tables as for :func:`paired_bootstrap`.
+    classes, groups, draws, seed
+        As for :func:`bootstrap_ci`.
+
+    Returns
+    -------
+    dict of (float, array (draws,))
+        For each score.
+
+    Raises
+    ------
+    ValueError
+        The runs were not scored on the same utterances with the same targets and groups.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> rows = {"ID": range(8), "speaker": list("aabbccdd"), "target": [0, 1] * 4}
+    >>> good = [pd.DataFrame({**rows, "prediction": [0, 1] * 4})]
+    >>> poor = [pd.DataFrame({**rows, "prediction": [0, 0] * 4})]
+    >>> value, drawn = contrast_draws([good], [poor], ["calm", "angry"], draws=50)["UA"]
+    >>> value, drawn.shape
+    (0.5, (50,))
+    """
+    check_same_utterances([table for run in [*plus, *minus] for table in run], classes, groups)
+    names = seed_confusions(plus[0], classes, groups)[0]
+    whole = np.ones((1, len(names)))  # every group once: the value itself
+    counts = np.concatenate([whole, _draw(names, draws, seed)])
+    total = dict.fromkeys(METRICS, 0.0)
+    for sign, runs in ((1, plus), (-1, minus)):
+        for run in runs:
+            values = _draw_scores(seed_confusions(run, classes, groups)[1], counts)
+            total = {name: total[name] + sign * values[name] for name in METRICS}
+    return {name: (float(values[0]), values[1:]) for name, values in total.items()}
 
 
 def check_same_utterances(tables, classes, groups="speaker"):

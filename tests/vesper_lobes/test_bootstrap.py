@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vesper_lobes.bootstrap import bootstrap_ci, paired_bootstrap
+from vesper_lobes.bootstrap import bootstrap_ci, contrast_draws, paired_bootstrap
 from vesper_lobes.metrics import METRICS, scores
 
 CLASSES = ["angry", "neutral", "happy", "sad"]
@@ -115,6 +115,18 @@ def test_what_is_not_comparable_is_refused():
             bootstrap_ci([nameless], CLASSES)
     with pytest.raises(ValueError, match="none of the classes"):
         bootstrap_ci([one.assign(target="bored")], CLASSES)
+
+
+def test_a_contrast_of_four_runs_is_a_difference_of_differences():
+    a, b, c, d = ([table(seed, skill=skill)] for seed, skill in enumerate((0.8, 0.5, 0.7, 0.6)))
+    whole = contrast_draws([a, d], [b, c], CLASSES, draws=50)
+    first, second = (contrast_draws([x], [y], CLASSES, draws=50) for x, y in ((a, b), (c, d)))
+    for name in METRICS:
+        assert whole[name][0] == pytest.approx(first[name][0] - second[name][0])
+        assert np.allclose(whole[name][1], first[name][1] - second[name][1])
+    pair = paired_bootstrap(a, b, CLASSES, draws=50)["UA"]
+    assert pair["difference"] == first["UA"][0]
+    assert pair["ci"] == list(np.percentile(first["UA"][1], [2.5, 97.5]))
 
 
 def test_one_group_warns(caplog):
