@@ -30,6 +30,7 @@ def teacher(tiny_config):
         ("averaging", 4, [tuple(range(n, n + 6)) for n in (1, 7, 13, 19)]),
         ("averaging", 12, [(n, n + 1) for n in range(1, 24, 2)]),
         ("random", 4, [()] * 4),
+        ("distillation", 4, [()] * 4),
     ],
 )
 def test_source_layers_of_the_paper(method, num_layers, expected):
@@ -90,6 +91,28 @@ def test_random_keeps_the_cnn_unless_told_otherwise(teacher):
     student, _ = compress(teacher, 4, "random", random_cnn=True)
     name = "conv_layers.0.conv.weight"
     assert not torch.equal(student.feature_extractor.state_dict()[name], cnn[name])
+
+
+def test_distillation_takes_the_whole_distilled_student(teacher):
+    distilled, _ = compress(teacher, 4, "random")
+    student, plan = compress(teacher, 4, "distillation", distilled=distilled, dropout=0.25)
+    expected = distilled.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in student.state_dict().items())
+    assert student.masked_spec_embed.data_ptr() != distilled.masked_spec_embed.data_ptr()
+    assert student.config.hidden_dropout == 0.25
+    assert str(plan) == "distillation (ours): 4 layers that imitated the teacher's"
+
+
+def test_a_distilled_student_must_be_of_this_depth_and_teacher(teacher, tiny_config):
+    def refused(distilled, message, method="distillation"):
+        with pytest.raises(ValueError, match=message):
+            compress(teacher, 4, method, distilled=distilled)
+
+    refused(None, "recipes/LSSED/distill && python train.py.*--distilled FOLDER")
+    refused(compress(teacher, 2, "random")[0], "has 2 layers, and num_layers is 4")
+    refused(compress(teacher, 4, "random", random_cnn=True)[0], "imitated another")
+    refused(Encoder(tiny_config(hidden_size=64)), "imitated another")
+    refused(compress(teacher, 4, "random")[0], "goes with method 'distillation'", "extraction")
 
 
 def test_student_shares_no_memory_with_the_teacher(teacher):
