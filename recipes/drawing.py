@@ -174,6 +174,9 @@ def masks(
         middle.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, borderaxespad=0)
         _bands(bottom, np.asarray(phoneme), 1.1, 1.9, palette.green, "phoneme")
         _bands(bottom, np.asarray(word), 0.1, 0.9, palette.purple, "word")
+        for centres, height in ((phoneme_centres, 1.5), (word_centres, 0.5)):
+            ticks = {"color": palette.page, "marker": "|", "ms": 13, "mew": 1.6, "ls": ""}
+            bottom.plot(time[list(centres)], [height] * len(centres), **ticks)
         bottom.set_yticks([0.5, 1.5], ["word spans", "phoneme spans"])
         bottom.set_ylim(0, 2)
         bottom.grid(axis="y", visible=False)

@@ -22,7 +22,9 @@ td { font-variant-numeric: tabular-nums; }
 tr.group td { font-weight: 650; padding-top: .9rem; border-bottom: 2px solid var(--grid); }
 .v3 { color: var(--muted); font-style: italic; font-weight: 400; }
 figure img { display: block; max-width: 100%; height: auto; }
-@media print { body { font-size: 8.5pt; } table { font-size: 7.6pt; } .scroll { overflow: visible; } }
+@media print {
+  body { font-size: 8.5pt; } table { font-size: 7.6pt; } .scroll { overflow: visible; }
+}
 """
 
 
