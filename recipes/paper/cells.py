@@ -97,10 +97,10 @@ class Cell:
 
 
 def read_size(size):
-    """The settings of ``<size>.yaml``; ValueError where there is none."""
-    path = HERE / f"{size}.yaml"
+    """The settings of ``<size>.yaml`` here, or of a YAML file of your own; ValueError else."""
+    path = Path(size) if str(size).endswith(".yaml") else HERE / f"{size}.yaml"
     if not path.is_file():
-        known = sorted(p.stem for p in HERE.glob("*.yaml") if "pretrain:" in p.read_text())
+        known = sorted(p.stem for p in HERE.glob("*.yaml") if "\npretrain:" in p.read_text())
         raise ValueError(f"--size {size}: no such size; choose one of {', '.join(known)}")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
@@ -112,20 +112,31 @@ class Grid:
     ---------
     settings : dict
         As `read_size` returns them.
-    tables : sequence of str
-        Of `TABLES`; only what they show is planned.
+    tables : sequence of str, optional
+        Of `TABLES`; only what they show is planned. Default: all that the size offers.
+    scale : float
+        Of the expected minutes of pretraining, for another amount of speech.
     """
 
-    def __init__(self, settings, tables=TABLES):
-        self.settings, self.tables = settings, set(tables)
+    def __init__(self, settings, tables=None, scale=1.0):
+        self.settings, self.scale = settings, scale
+        self.tables = set(tables or settings.get("only_tables", TABLES))
         self.cells, self.rows = {}, []
         for name, cell in settings.get("prepare", {}).items():
             self._add(name, cell["folder"], cell["command"], cell["writes"], (), cell["minutes"])
-        self.prepared = tuple(self.cells)
+        labelled = [n for n, c in settings.get("prepare", {}).items() if c.get("labelled")]
+        self.prepared = tuple(name for name in self.cells if name not in labelled)
         self._complexity()
         self._models()
         self._figures()
         self._forget_unneeded()
+        self.cells = dict(sorted(self.cells.items(), key=self._urgency))
+
+    def _urgency(self, item):
+        """What a budget cuts first comes last: protocol A, before it Table IV's heads."""
+        name, _ = item
+        slow = any(f"/{head}-" in name for head in self.settings["emotion"]["one_seed_heads"])
+        return 2 if name.endswith("/A") else int(slow)
 
     def _add(self, name, folder, command, writes, needs=(), minutes=1.0, tables=(), **facts):
         if name not in self.cells:
@@ -204,7 +215,7 @@ class Grid:
             words,
             writes,
             needs,
-            options["minutes"],
+            options["minutes"] * self.scale,
             variant.tables,
             **options.get("facts", {}),
         )
@@ -241,7 +252,7 @@ class Grid:
                 shown -= {"V", "VI", "VII"}
                 if (head, mix) == READOUTS[0][:2]:
                     shown |= {"III"}
-            if not shown & self.tables:
+            if not shown & self.tables or head not in self.settings["emotion"]["configs"]:
                 continue
             for corpus in self.settings["corpora"]:
                 for protocol in self.settings["protocols"]:
@@ -307,9 +318,8 @@ class Grid:
             }
             sources = " ".join(f"{m}={self.source(cell)}" for m, cell in cells.items())
             names = [c if c in self.cells else f"teacher-{c}" for c in cells.values()]
-            needs = (
-                [n for n in names if n in self.cells] if "{encoders}" in figure["command"] else []
-            )
+            reads = "{encoders}" in figure["command"]
+            needs = [n for n in names if reads and n in self.cells] + figure.get("needs", [])
             command = figure["command"].replace("{encoders}", sources)
             minutes, writes = figure["minutes"], figure["writes"]
             self._add(figure["name"], ".", command, writes, needs, minutes, (table,))

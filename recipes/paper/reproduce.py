@@ -3,7 +3,7 @@
     python recipes/paper/reproduce.py --size mini --data emodb=DIR ravdess=DIR
     python recipes/paper/reproduce.py --size full --dry-run --allow-missing
     python recipes/paper/reproduce.py --size full --data lssed=DIR iemocap=DIR meld=DIR cremad=DIR
-    python recipes/paper/reproduce.py --size masking_study --data speech=DIR iemocap=DIR
+    python recipes/paper/reproduce.py --size masking_study --data speech_folder=DIR cremad=DIR
 
 Runs the cells of a grid (corpus x model x compression x masking x losses x head x states x seed),
 each by the recipe's own command; writes results/paper/report.html and report.md: the paper's
@@ -34,9 +34,12 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", default="mini", help="mini, full or masking_study")
+    parser.add_argument("--size", default="mini", help="mini, full, masking_study or a file")
     parser.add_argument("--tables", default="all", help=f"all, or some of {','.join(TABLES)}")
     parser.add_argument("--data", nargs="*", default=[], metavar="NAME=DIR", help="the inputs")
+    parser.add_argument(
+        "--speech-hours", type=float, help="masking_study: of your corpus, for the plan"
+    )
     parser.add_argument("--work", type=Path, help="default: recipes/paper/results/<size>")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "paper")
     parser.add_argument("--jobs", type=int, help="commands at once; default: cores, or GPUs' one")
@@ -49,9 +52,13 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def wanted_tables(text):
+def wanted_tables(text, settings):
     """Tables from ``all`` or ``II,VI,F5``; ValueError for others."""
-    names = TABLES if text == "all" else tuple(n.strip() for n in text.split(",") if n.strip())
+    names = (
+        tuple(settings.get("only_tables", TABLES))
+        if text == "all"
+        else tuple(n.strip() for n in text.split(",") if n.strip())
+    )
     unknown = sorted(set(names) - set(TABLES))
     if unknown or not names:
         raise ValueError(f"--tables {text}: choose all, or some of {', '.join(TABLES)}")
@@ -71,13 +78,14 @@ def main(argv=None):
     asked = parse(argv)
     try:
         settings = read_size(asked.size)
-        grid = Grid(settings, wanted_tables(asked.tables))
+        scale = (asked.speech_hours or 1) / settings.get("speech_hours", asked.speech_hours or 1)
+        grid = Grid(settings, wanted_tables(asked.tables, settings), scale)
         inputs = read_inputs(asked.data)
         missing = plan.missing_inputs(settings, inputs)
     except ValueError as error:
         print(f"reproduce: error: {error}", file=sys.stderr)
         return 2
-    work = asked.work or HERE / "results" / asked.size
+    work = asked.work or HERE / "results" / Path(asked.size).stem
     jobs = asked.jobs or settings.get("jobs") or plan.cores()
     threads = asked.threads or settings.get("threads")
     runner = Runner(grid, work, inputs, jobs, threads, lambda r: r.write_rows(asked.size))
