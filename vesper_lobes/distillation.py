@@ -71,7 +71,7 @@ class DistillStudent(nn.Module):
         dict
             Scalars. `kl`, with gradient: mean over real frames, times tau squared, which keeps the
             gradient's size from tau (Hinton et al., 2015). Without: `entropy` of the teacher's
-            softened outputs as a share of log K (near 0: tau is too small, near 1: too large), and
+            softened outputs as a share of log K (near 0: tau is too small for this teacher), and
             `error`, the squared distance of the two states over the teacher's square.
         """
         state = self.encoder.encode(features, lengths).states[-1]

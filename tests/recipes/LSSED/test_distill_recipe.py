@@ -82,9 +82,9 @@ def test_a_store_of_targets_changes_nothing_but_rounding(run_recipe, distill_opt
 
 
 def test_a_temperature_that_tells_nothing_is_warned_of(run_recipe, distill_options, tmp_path):
-    options = {**distill_options, "num_steps": 1, "tau": 1000.0}
+    options = {**distill_options, "num_steps": 1, "tau": 0.001}
     run_recipe("distill", "vesper_mini", tmp_path / "run", **options)
-    assert "a smaller --tau than 1000" in (tmp_path / "run/log.txt").read_text()
+    assert "Give a larger --tau" in (tmp_path / "run/log.txt").read_text()
 
 
 def test_without_a_distilled_student_the_error_names_the_command(
