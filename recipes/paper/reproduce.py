@@ -103,7 +103,8 @@ def main(argv=None):
 
 def run(runner, asked):
     """Run the grid, then render; 0, or 1 where a cell failed, or 130 after an interruption."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for kind in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: shells' background jobs ignore it
+        signal.signal(kind, signal.default_int_handler)
     budget = None if asked.budget_hours is None else 3600 * asked.budget_hours
     try:
         left = runner.run(budget)
@@ -111,6 +112,9 @@ def run(runner, asked):
         runner.write_rows(asked.size)
         print("\nreproduce: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        print(f"reproduce: error: {error}", file=sys.stderr)
+        return 2
     runner.write_rows(asked.size)
     failed = {name: reason for name, reason in left.items() if "failed" in reason}
     for name, reason in left.items():

@@ -7,6 +7,8 @@ recipes' own checkpoints and finished folds are taken up by the same command. A 
 stops those that need it and no others.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -109,6 +111,10 @@ class Runner:
             Name -> reason.
         """
         self.work.mkdir(parents=True, exist_ok=True)
+        with alone(self.work):
+            return self._run(budget_seconds)
+
+    def _run(self, budget_seconds):
         began, before = time.monotonic(), self.state["wall_seconds"]
         waiting = [name for name in self.grid.cells if not self.is_done(name)]
         left, running = {}, {}
@@ -223,6 +229,17 @@ class Runner:
             "rows": rows,
         }
         write_atomic(self.work / "rows.json", json.dumps(content, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def alone(work):
+    """A lock on the work folder; RuntimeError where another run holds it."""
+    with open(work / "lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"another run is at work in {work}") from error
+        yield
 
 
 def stop(process):

@@ -1,4 +1,4 @@
-"""The runner: nothing twice, nothing stale; a failure stops only what needs it; a kill, one cell."""
+"""The runner: nothing twice or stale; a failure stops only what needs it; a kill, one cell."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "recipes" / "paper"))
 from cells import Cell  # noqa: E402
-from runner import Runner  # noqa: E402
+from runner import Runner, alone  # noqa: E402
 
 WRITE = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(exist_ok=True); "
 WRITE += "open(p, 'a').write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
@@ -87,6 +87,12 @@ def test_folders_may_move_and_inputs_are_filled_in(tmp_path):
     Runner(plan, tmp_path, {"corpus": tmp_path / "one"}).run()
     assert content(tmp_path, "a") == str(tmp_path / "one")
     assert Runner(plan, tmp_path, {"corpus": tmp_path / "two"}).is_done("a")
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with alone(tmp_path), pytest.raises(RuntimeError, match="another run"):
+        Runner(Plan(cell("a")), tmp_path, {}).run()
+    assert Runner(Plan(cell("a")), tmp_path, {}).run() == {}
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
