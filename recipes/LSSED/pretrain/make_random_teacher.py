@@ -16,6 +16,8 @@ from vesper_lobes.encoder import Encoder
 CONFIGS = {
     "large": EncoderConfig.wavlm_large,
     "base": EncoderConfig.wavlm_base,
+    "hubert_large": EncoderConfig.hubert_large,
+    "hubert_base": EncoderConfig.hubert_base,
     "mini_large": EncoderConfig.mini_large,
     "mini_base": EncoderConfig.mini_base,
 }
