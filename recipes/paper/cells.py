@@ -133,10 +133,12 @@ class Grid:
         self.cells = dict(sorted(self.cells.items(), key=self._urgency))
 
     def _urgency(self, item):
-        """What a budget cuts first comes last: protocol A, before it Table IV's heads."""
-        name, _ = item
+        """What a budget cuts first comes last: protocol A, of it Table IV, then the ablations."""
+        name, cell = item
         slow = any(f"/{head}-" in name for head in self.settings["emotion"]["one_seed_heads"])
-        return 2 if name.endswith("/A") else int(slow)
+        if name.endswith("/A"):
+            return 4 if slow else 2 if {"III", "VIII"} & set(cell.tables) else 3
+        return int(slow)
 
     def _add(self, name, folder, command, writes, needs=(), minutes=1.0, tables=(), **facts):
         if name not in self.cells:
