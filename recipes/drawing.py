@@ -17,6 +17,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from PIL import Image
 
 
 class Palette(NamedTuple):
@@ -40,7 +41,7 @@ LIGHT = Palette(  # as report.css has them for a light page
 )
 COLOURS = {stand_in: f"--{name}" for name, stand_in in ON_PAGE._asdict().items()}
 HOP, SAMPLE_RATE = 320, 16000
-PNG_DPI = 150
+PNG_DPI, PNG_COLOURS = 150, 128
 
 
 def style(palette):
@@ -106,11 +107,13 @@ def write_png(figure, path):
         Drawn in `LIGHT`.
     path : str or pathlib.Path
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path, buffer = Path(path), io.BytesIO()
     with matplotlib.rc_context(style(LIGHT)):
-        figure.savefig(temporary, format="png", dpi=PNG_DPI, facecolor=LIGHT.page)
+        figure.savefig(buffer, format="png", dpi=PNG_DPI, facecolor=LIGHT.page)
     plt.close(figure)
+    picture = Image.open(buffer).convert("RGB").quantize(PNG_COLOURS)  # a third of the size
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    picture.save(temporary, format="png", optimize=True)
     os.replace(temporary, path)
 
 

@@ -79,10 +79,11 @@ class Figure(NamedTuple):
 
 
 class Code(NamedTuple):
-    """Commands; `summary` folds them away in HTML."""
+    """Commands; `summary` folds them away in HTML, ``only="html"`` leaves them out of Markdown."""
 
     text: str
     summary: str = ""
+    only: str = ""
 
 
 def html(title, blocks, emphasis=()):
@@ -112,7 +113,8 @@ def html(title, blocks, emphasis=()):
 
 def markdown(title, blocks):
     """The blocks as a Markdown text."""
-    return f"# {title}\n\n" + "\n\n".join(_markdown_block(block) for block in blocks) + "\n"
+    shown = [block for block in blocks if getattr(block, "only", "") != "html"]
+    return f"# {title}\n\n" + "\n\n".join(map(_markdown_block, shown)) + "\n"
 
 
 def _html_block(block, emphasis):

@@ -104,7 +104,9 @@ def judge(grid, targets, claims, draws=DRAWS):
         pairs = []
         for pair in claim.pairs:
             if pair not in known:
-                known[pair] = judge_pair(grid, pair, claim.metric, draws)
+                found = judge_pair(grid, pair, claim.metric, draws)
+                found["paper_difference"] = paper_difference(targets, pair, claim.metric)
+                known[pair] = found
             pairs.append(known[pair])
         judged.append(
             {
@@ -215,17 +217,32 @@ def in_paper(targets, claim):
     cells, against = 0, []
     for pair in claim.pairs:
         for corpus, metric in itertools.product(targets.corpora, targets.metrics):
-            sides = [
-                [targets.figures.get(key, {}).get(corpus, {}).get(metric) for key in keys]
-                for keys in (pair.plus(), pair.minus())
-            ]
-            if any(value is None for side in sides for value in side):
+            sides = _figures_of(targets, pair, corpus, metric)
+            if None in sides[0] + sides[1]:
                 continue
             cells += 1
             ahead, behind = (sum(side) for side in sides)
             if round(ahead - behind, 6) <= 0:
                 against.append(_sentence(pair, corpus, metric, *sides))
     return {"cells": cells, "against": against}
+
+
+def paper_difference(targets, pair, metric):
+    """The paper's own difference, mean over the corpora that have all figures; None without."""
+    found = []
+    for corpus in targets.corpora:
+        sides = _figures_of(targets, pair, corpus, metric)
+        if None not in sides[0] + sides[1]:
+            found.append(sum(sides[0]) - sum(sides[1]))
+    return round(float(np.mean(found)), 4) if found else None
+
+
+def _figures_of(targets, pair, corpus, metric):
+    """The paper's figures of both sides; None where it has none."""
+    return [
+        [targets.figures.get(key, {}).get(corpus, {}).get(metric) for key in keys]
+        for keys in (pair.plus(), pair.minus())
+    ]
 
 
 def label_of(pair):

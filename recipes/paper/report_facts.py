@@ -1,0 +1,181 @@
+"""The report's figures, and what was run: encoders, what they heard, hours, commands."""
+
+import json
+
+from report_document import Code, Figure, Heading, Paragraph, Table
+
+FIGURES = {
+    "figure5": "python recipes/paper/figure5.py --wav FILE --out figure5.png",
+    "figure6": (
+        "python recipes/paper/figure6.py --manifest manifest.csv --data_folder DIR "
+        "--encoders base=DIR large=DIR v4=DIR v12=DIR --out figure6.png"
+    ),
+}
+TITLES = {
+    "figure5": "Figure 5. Energy, zones, mask centres and spans",
+    "figure6": "Figure 6. Last-layer features of the encoders",
+}
+
+
+def figures(grid, target, folder):
+    """Figures 5 and 6: those that lie in the work folder, or the command that makes them.
+
+    Arguments
+    ---------
+    grid : rows.Grid
+    target : pathlib.Path
+        Where PNGs are copied to.
+    folder : str
+        The same, as the page names it.
+
+    Returns
+    -------
+    list
+        Blocks. A picture without the JSON that names its command is not shown.
+    """
+    blocks = []
+    for kind, command in FIGURES.items():
+        blocks.append(Heading(TITLES[kind], kind, 3))
+        found = [path for path in sorted((grid.work / "figures").glob(f"{kind}*.png"))]
+        found = [path for path in found if path.with_suffix(".json").is_file()]
+        if not found:
+            blocks += [Paragraph("Not drawn in this run; the command:"), Code(command)]
+        for path in found:
+            facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            content = path.read_bytes()
+            (target / path.name).write_bytes(content)
+            svg = path.with_suffix(".svg")
+            blocks.append(
+                Figure(
+                    f"{TITLES[kind]}: {facts.get('file') or facts['corpus']}",
+                    CAPTIONS[kind](facts),
+                    facts["command"],
+                    f"{folder}/{path.name}",
+                    svg.read_text(encoding="utf-8") if svg.is_file() else "",
+                    content,
+                )
+            )
+    return blocks
+
+
+def caption5(facts):
+    """What Figure 5 shows, in numbers."""
+    shares = facts["shares"]
+    parts = ", ".join(
+        f"{name} {100 * shares[f'phoneme_of_{zone}']:.0f} %"
+        for zone, name in (("high", "high"), ("low", "low"), ("noise", "noise"))
+    )
+    return (
+        f"`{facts['file']}`, {facts['seconds']:.1f} s, {facts['strategy']} masks: "
+        f"{facts['phoneme_centres']} phoneme centres with spans of 160 ms, "
+        f"{facts['word_centres']} of them word centres with spans of 800 ms, as pretraining draws "
+        f"them with seed {facts['seed']} in epoch {facts['epoch']}. Hidden: "
+        f"{100 * shares['phoneme']:.0f} % of the frames at phoneme level (of the zones: {parts}), "
+        f"{100 * shares['word']:.0f} % at word level. The paper's 20 and 4 positions belong to "
+        "5 s and are scaled to the length."
+    )
+
+
+def caption6(facts):
+    """What Figure 6 shows, and the figures that are no matter of taste."""
+    scores = "; ".join(
+        f"{name} {100 * e['UA']:.1f} [{100 * e['ci'][0]:.1f}, {100 * e['ci'][1]:.1f}]"
+        for name, e in facts["encoders"].items()
+    )
+    return (
+        f"{facts['corpus']}, {facts['utterances']} utterances of {facts['speakers']} speakers; "
+        "last-layer states, averaged over time, no head, no labels. t-SNE is a picture: distances "
+        "and gaps in it are not to be read. The figure to go by is computed on the features "
+        "themselves: UA of the 5 nearest neighbours among the other speakers' utterances, each "
+        f"speaker left out in turn, in per cent with its 95 % interval: {scores}; chance "
+        f"{100 / len(facts['classes']):.1f}."
+    )
+
+
+CAPTIONS = {"figure5": caption5, "figure6": caption6}
+
+
+def run_section(grid, commands_file):
+    """Hours, machine, encoders and what they heard, troubles, commands."""
+    record = grid.record
+    seconds = record.get("seconds", {})
+    spent = sum(seconds.values()) / 3600
+    wall = record.get("wall_seconds")
+    machine = record.get("machine", {})
+    parts = [f"{len(seconds)} commands, {spent:.2f} hours of them in sum"]
+    if wall:
+        parts.append(f"{wall / 3600:.2f} hours by the clock")
+    if "jobs" in record:
+        parts.append(f"{record['jobs']} at once, {record.get('threads', 1)} thread(s) each")
+    if "cores" in machine:
+        parts.append(f"on {machine['cores']} CPU cores")
+    blocks = [Paragraph(f"{'; '.join(parts)}."), encoders_table(grid)]
+    if record.get("git"):
+        blocks.append(Paragraph(f"Commits: {', '.join(f'`{name}`' for name in record['git'])}."))
+    if grid.troubles:
+        text = "Called done, but not readable: " + "; ".join(grid.troubles) + "."
+        blocks.append(Paragraph(text, notice=True))
+    if record.get("commands"):
+        text = (
+            f"Every command, as run from the folder it names: `{commands_file}`. `{{work}}` is "
+            "the work folder, other braces are the corpora's folders."
+        )
+        blocks.append(Paragraph(text))
+    return blocks
+
+
+def encoders_table(grid):
+    """One line an encoder: how it was made, how long it was trained, what it heard."""
+    names = [name for entry in grid.record["rows"] for name in entry["encoders"]]
+    seconds = grid.record.get("seconds", {})
+    lines, waiting = [], []
+    for name in dict.fromkeys(names):
+        folder = grid.work / "cells" / name
+        history, record = (
+            read_if(folder / "history.json"),
+            read_if(folder / "export/pretraining.json"),
+        )
+        if not history:
+            waiting.append(name)
+            continue
+        minutes = f"{seconds[name] / 60:.1f}" if name in seconds else "–"
+        heard = sum(row.get("audio_hours", 0) for row in history)
+        lines.append(
+            [
+                f"`{name}`",
+                made_how(record or {}),
+                str(history[-1]["optimizer_steps"]),
+                f"{heard:.1f}",
+                minutes,
+                spoken(record or {}),
+            ]
+        )
+    head = ["encoder", "how", "steps", "hours of audio,\nrepeats counted", "minutes"]
+    caption = "Heard: utterances and hours of speech without labels, the teacher's included."
+    if waiting:
+        shown = ", ".join(f"`{name}`" for name in waiting)
+        caption += f" Published, or not trained yet: {shown}."
+    return Table([*head, "heard"], lines, caption, (2, 3, 4))
+
+
+def read_if(path):
+    """A JSON file, or None."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def made_how(record):
+    """Compression and masks of an encoder, from its record."""
+    parts = [record.get("compression", "").split(":")[0], record.get("masking", "")]
+    losses = record.get("loss_weights")
+    if losses:
+        parts.append("losses " + " + ".join(name for name in "lhx" if losses.get(name)))
+    return ", ".join(part for part in parts if part) or "masked prediction, from nothing"
+
+
+def spoken(record):
+    """Corpora and speakers an encoder heard."""
+    speakers = record.get("speakers", {})
+    if not speakers:
+        return "–"
+    corpora = ", ".join(f"{corpus} ({len(who)} speakers)" for corpus, who in speakers.items())
+    return f"{record['utterances']} utterances, {record['hours']:.2f} h: {corpora}"
