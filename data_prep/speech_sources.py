@@ -1,8 +1,9 @@
-"""Speech to pretrain on: any mix of folders, LSSED, lists and ready manifests, as one table.
+"""Speech to pretrain on: folders, LSSED, lists, ready manifests or shards, as one table.
 
 ``data_folder`` and ``manifest`` each take one path or several, with commas between. A folder with
 ``wav_all/`` in it is read as LSSED; any other is searched for audio. A manifest keeps its own rows,
 and `data_folder` then says what stands for ``$data_root``: one folder for all, or one for each.
+``shards`` names folders that `data_prep.write_shards` wrote; they take the place of both.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from data_prep.folder_prepare import prepare_folder
 from data_prep.lssed_prepare import prepare_lssed
 from data_prep.manifest import ManifestError, read_manifest
+from data_prep.shards import read_index, read_shards
 
 
 def split_paths(text):
@@ -26,14 +28,14 @@ def split_paths(text):
     return [str(part).strip() for part in parts if str(part).strip()]
 
 
-def prepare_speech(save_folder, data_folder="", manifest="", file_list=""):
+def prepare_speech(save_folder, data_folder="", manifest="", file_list="", shards=""):
     """Write a manifest for each folder that has none yet.
 
     Parameters
     ----------
     save_folder : str or Path
         Manifests go to ``<save_folder>/source<k>/``.
-    data_folder, manifest : str or list
+    data_folder, manifest, shards : str or list
         See the module.
     file_list : str
         A text file with one path a line, below the only `data_folder`.
@@ -41,13 +43,17 @@ def prepare_speech(save_folder, data_folder="", manifest="", file_list=""):
     Raises
     ------
     ManifestError
-        If neither is given, or their numbers do not fit together.
+        If none is given, or their numbers do not fit together, or shards are not whole.
     """
+    if split_paths(shards):
+        for folder in split_paths(shards):
+            read_index(folder)
+        return
     folders, manifests = split_paths(data_folder), split_paths(manifest)
     if not folders:
         raise ManifestError(
             "no speech was named. Give --data_folder FOLDER[,FOLDER], "
-            "with --manifest FILE[,FILE] if there are manifests of it."
+            "with --manifest FILE[,FILE] if there are manifests of it, or --shards FOLDER."
         )
     if manifests:
         if len(folders) not in (1, len(manifests)):
@@ -66,7 +72,7 @@ def prepare_speech(save_folder, data_folder="", manifest="", file_list=""):
             prepare_folder(folder, save, file_list=file_list or None, allow_partial=True)
 
 
-def read_speech(save_folder, data_folder="", manifest=""):
+def read_speech(save_folder, data_folder="", manifest="", shards=""):
     """All rows of the sources that `prepare_speech` prepared, with real paths in `wav`.
 
     With several sources an ID becomes ``<corpus>/<ID>``, so that sources cannot collide.
@@ -81,12 +87,7 @@ def read_speech(save_folder, data_folder="", manifest=""):
     ManifestError
         If two rows still have the same ID: the same source was given twice.
     """
-    folders, manifests = split_paths(data_folder), split_paths(manifest)
-    if manifests:
-        folders = folders * len(manifests) if len(folders) == 1 else folders
-    else:
-        manifests = [Path(save_folder) / f"source{k}/manifest.csv" for k in range(len(folders))]
-    tables = [read_manifest(m, root) for m, root in zip(manifests, folders, strict=True)]
+    tables = _tables(save_folder, split_paths(data_folder), split_paths(manifest), shards)
     if len(tables) > 1:
         for table in tables:
             table["ID"] = table["corpus"] + "/" + table["ID"]
@@ -95,3 +96,14 @@ def read_speech(save_folder, data_folder="", manifest=""):
     if len(twice):
         raise ManifestError(f"{len(twice)} IDs stand in two sources, such as {twice.iloc[0]}.")
     return rows
+
+
+def _tables(save_folder, folders, manifests, shards):
+    """Rows of each source."""
+    if split_paths(shards):
+        return [read_shards(folder) for folder in split_paths(shards)]
+    if manifests:
+        folders = folders * len(manifests) if len(folders) == 1 else folders
+    else:
+        manifests = [Path(save_folder) / f"source{k}/manifest.csv" for k in range(len(folders))]
+    return [read_manifest(m, root) for m, root in zip(manifests, folders, strict=True)]

@@ -12,6 +12,7 @@ import torch
 from torchaudio.functional import resample
 
 from vesper_lobes.lengths import SAMPLE_RATE
+from vesper_lobes.tar_member import tar_member
 
 CROP_RULES = ("first", "centre", "random")
 LFS_POINTER_BYTES = 200  # a git-lfs pointer is about 130 bytes of text
@@ -24,6 +25,7 @@ def read_audio(path, start=0, stop=-1, sample_rate=SAMPLE_RATE):
     Arguments
     ---------
     path : str or pathlib.Path
+        Of a file, or a place in a tar shard (`vesper_lobes.tar_member`).
     start, stop : int
         First sample and the one after the last, at the file's own rate; ``stop=-1``: to the end.
         Only that part is decoded.
@@ -104,10 +106,11 @@ def crop_or_keep(wav, seconds=None, rule="first", sample_rate=SAMPLE_RATE, gener
 
 def _decode(path, start, stop):
     """Samples ``start`` to ``stop`` as float32 (S, channels), and the file's rate."""
-    if not os.path.isfile(path):
+    member = tar_member(path)
+    if member is None and not os.path.isfile(path):
         raise ValueError(f"{path}: no such file")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(member or path) as file:
             wanted = _part(path, start, stop, file.frames)
             file.seek(wanted.start)
             samples = file.read(len(wanted), dtype="float32", always_2d=True)
@@ -128,6 +131,8 @@ def _part(path, start, stop, frames):
 
 
 def _why_unreadable(path, error):
+    if tar_member(path):
+        return f"{path}: these bytes of the shard cannot be read as audio ({error})"
     if os.path.getsize(path) == 0:
         return f"{path}: an empty file"
     with open(path, "rb") as file:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from vesper_lobes.audio import CROP_RULES
 from vesper_lobes.lengths import SAMPLE_RATE
+from vesper_lobes.tar_member import tar_member
 
 VERSION = 1  # raise it when a forward pass gives other numbers for the same weights
 PRECISIONS = ("fp32", "bf16")
@@ -85,7 +86,8 @@ def audio_keys(rows, threads=None):
     Arguments
     ---------
     rows : pandas.DataFrame
-        Columns ID, wav (a real path), start, stop (samples at the file's own rate).
+        Columns ID, wav (a real path, or a place in a tar shard), start, stop (samples at the
+        file's own rate).
     threads : int, optional
         Default: one a core, 8 at most.
 
@@ -111,9 +113,10 @@ def audio_keys(rows, threads=None):
 def _file_digest(path, name):
     if "$data_root" in str(path):
         raise ValueError(f"{name}: {path}: read the manifest with its data_root")
-    if not os.path.isfile(path):
+    member = tar_member(path)
+    if member is None and not os.path.isfile(path):
         raise ValueError(f"{name}: {path}: no such file")
-    with open(path, "rb") as file:
+    with member or open(path, "rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
             digest.update(chunk)

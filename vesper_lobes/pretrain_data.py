@@ -4,8 +4,11 @@ A crop is keyed by (seed, epoch, ID), so that neither batch size, workers, proce
 interruption change what an epoch holds. Only the crop is decoded, not the file around it.
 """
 
+import bisect
 import multiprocessing
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torchaudio.functional import resample
@@ -13,6 +16,7 @@ from torchaudio.functional import resample
 from vesper_lobes.audio import read_audio
 from vesper_lobes.keyed_random import keyed_uniform
 from vesper_lobes.lengths import FIELD, SAMPLE_RATE
+from vesper_lobes.tar_member import tar_member
 
 # Resampling by small ratios only (Ko et al., 2015: .9, 1, 1.1): others need long filters.
 SPEEDS = {0.8: (10, 8), 0.9: (10, 9), 1.0: (1, 1), 1.1: (10, 11), 1.2: (10, 12)}
@@ -79,7 +83,7 @@ class CropReader:
     def _bounds(self, key, wav, start, stop, speed):
         """First sample and end of the part to read, at the file's own rate."""
         try:
-            info = soundfile.info(wav)
+            info = soundfile.info(tar_member(wav) or wav)
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise ValueError(f"{wav} ({key[-1]}): cannot be read as audio: {error}") from error
         stop = info.frames if stop == -1 else stop
@@ -90,32 +94,102 @@ class CropReader:
         return start, stop
 
 
+class PackedStrings(Sequence):
+    """Many texts in two arrays.
+
+    A list of strings is copied bit by bit into every worker of a loader, since a look at a string
+    writes to its reference count; an array is not.
+
+    Example
+    -------
+    >>> names = PackedStrings(["a", "", "Ä"])
+    >>> list(names), names[-1], "a" in names
+    (['a', '', 'Ä'], 'Ä', True)
+    """
+
+    def __init__(self, strings):
+        encoded = [string.encode() for string in strings]
+        self._ends = np.cumsum([0] + [len(text) for text in encoded])
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+    def __len__(self):
+        return len(self._ends) - 1
+
+    def __getitem__(self, index):
+        index = range(len(self))[index]  # IndexError where there is none
+        return self._bytes[self._ends[index] : self._ends[index + 1]].tobytes().decode()
+
+
+class CropRows(Mapping):
+    """Of manifest rows what reading takes (wav, start, stop), by ID or by number, in arrays.
+
+    Arguments
+    ---------
+    rows : pandas.DataFrame
+        Sorted by ID, as manifests are.
+    """
+
+    def __init__(self, rows):
+        self.names, self.wavs = PackedStrings(rows["ID"]), PackedStrings(rows["wav"])
+        self.starts, self.stops = (rows[name].to_numpy(np.int64) for name in ("start", "stop"))
+
+    def __len__(self):
+        return len(self.names)
+
+    def __iter__(self):
+        return iter(self.names)
+
+    def __getitem__(self, name):
+        number = bisect.bisect_left(self.names, name)
+        if number == len(self) or self.names[number] != name:
+            raise KeyError(name)
+        return self.row(number)
+
+    def row(self, number):
+        """The row of a number: dict of wav, start, stop."""
+        start, stop = int(self.starts[number]), int(self.stops[number])
+        return {"wav": self.wavs[number], "start": start, "stop": stop}
+
+
+class CropDataset(DynamicItemDataset):
+    """SpeechBrain's dataset over `CropRows`: items `id` and `sig`, 80 to 150 bytes an utterance.
+
+    Arguments
+    ---------
+    rows : pandas.DataFrame
+        At least one.
+    reader : CropReader
+        Stays reachable as `.reader`, for `set_epoch`.
+    """
+
+    def __init__(self, rows, reader):
+        super().__init__(CropRows(rows.sort_values("ID")))
+        self.data_ids = self.data.names  # in the place of a list
+        self.add_dynamic_item(reader, takes=["id", "wav", "start", "stop"], provides="sig")
+        self.set_output_keys(["id", "sig"])
+        self.reader = reader
+
+    def __getitem__(self, number):
+        row = self.data.row(number)
+        return self.pipeline.compute_outputs({"id": self.data_ids[number], **row})
+
+
 def crop_dataset(rows, reader):
     """Manifest rows as a SpeechBrain dataset of `id` and `sig`.
 
     Arguments
     ---------
     rows : pandas.DataFrame
-        As `data_prep.manifest.read_manifest` returns them, with real paths in `wav`.
+        As `data_prep.manifest.read_manifest` returns them, with real paths (or places in tar
+        shards) in `wav`.
     reader : CropReader
 
     Returns
     -------
-    speechbrain.dataio.dataset.DynamicItemDataset or None
-        `reader` stays reachable as `.reader`, for `set_epoch`. None without rows (SpeechBrain knows
-        no empty dataset).
+    CropDataset or None
+        None without rows (SpeechBrain knows no empty dataset).
     """
-    if not len(rows):
-        return None
-    data = {
-        row["ID"]: {"wav": row["wav"], "start": int(row["start"]), "stop": int(row["stop"])}
-        for row in rows[["ID", "wav", "start", "stop"]].to_dict("records")
-    }
-    dataset = DynamicItemDataset(data)
-    dataset.add_dynamic_item(reader, takes=["id", "wav", "start", "stop"], provides="sig")
-    dataset.set_output_keys(["id", "sig"])
-    dataset.reader = reader
-    return dataset
+    return CropDataset(rows, reader) if len(rows) else None
 
 
 def split_rows(rows, valid_share, seed=0):
