@@ -36,12 +36,11 @@ class PretrainBrain(LoggedBrain):
 
     def compute_forward(self, batch, stage):
         """The losses of a batch; masks and crops are keyed by (seed, epoch, ID)."""
-        batch = batch.to(self.device)
         wavs, wav_lens = batch.sig
         features, lengths, targets = self.frozen_outputs(batch)
         epoch = self.epoch if stage.name == "TRAIN" else 0  # validation: the same masks every time
         noise = mask_noise(self.hparams.seed, epoch, list(batch.id), features.shape[1])
-        masks = self.hparams.masker(wavs, sample_lengths(wavs, wav_lens), noise.to(self.device))
+        masks = self.hparams.masker(wavs, sample_lengths(wavs, wav_lens), self.on_device(noise))
         self.counts = mask_counts(masks, lengths)
         return self.modules.student(features, lengths, targets, masks)
 
@@ -49,8 +48,7 @@ class PretrainBrain(LoggedBrain):
         """Features (B, T, C), their lengths and the teacher's two states (B, T, D)."""
         if self.store is not None:
             features, lengths, targets = self.store.batch(list(batch.id))
-            to = dict(device=self.device, non_blocking=True)
-            return features.to(**to), lengths.to(**to), tuple(t.to(**to) for t in targets)
+            return *map(self.on_device, (features, lengths)), tuple(map(self.on_device, targets))
         wavs, wav_lens = batch.sig
         features, lengths = self.student.encoder.cnn(wavs, wav_lens)
         shared = (features, lengths) if self.shares_cnn else None
@@ -63,9 +61,9 @@ class PretrainBrain(LoggedBrain):
         return predictions["total"]
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Add up masked frames by zone."""
-        for row, numbers in enumerate(self.counts.tolist()):
-            self.means.count(**{f"mask{row}{zone}": n for zone, n in enumerate(numbers)})
+        """Add up masked frames by zone, on the device."""
+        names = (f"mask{level}{zone}" for level in range(3) for zone in range(3))
+        self.means.count(**dict(zip(names, self.counts.flatten().unbind(), strict=True)))
         super().on_fit_batch_end(batch, outputs, loss, should_step)
 
     def epoch_row(self, epoch):

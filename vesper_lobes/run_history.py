@@ -11,6 +11,9 @@ from speechbrain.utils import checkpoints
 class RunningMeans:
     """Weighted means of named numbers, kept in checkpoints so that a resumed epoch counts whole.
 
+    Tensors are kept where they are until something is asked for: a training step that only adds
+    never waits for its accelerator, and then all that waits comes over in one transfer.
+
     Example
     -------
     >>> means = RunningMeans()
@@ -26,26 +29,41 @@ class RunningMeans:
     def reset(self):
         """Forget everything."""
         self.sums, self.weights, self.totals = {}, {}, {}
+        self.waiting = []  # (values by name, their weight, or None for totals)
 
     def add(self, values, weight=1.0):
-        """Add numbers to the means; NaN (a share of nothing) is passed over."""
-        for name, value in values.items():
-            value = float(value)
-            if value == value:
-                self.sums[name] = self.sums.get(name, 0.0) + weight * value
-                self.weights[name] = self.weights.get(name, 0.0) + float(weight)
+        """Add numbers, or tensors of one, to the means; NaN (a share of nothing) is passed over."""
+        self.waiting.append((values, float(weight)))
 
     def count(self, **amounts):
-        """Add to plain totals (seconds, steps)."""
-        for name, amount in amounts.items():
-            self.totals[name] = self.totals.get(name, 0.0) + float(amount)
+        """Add to plain totals: numbers (seconds, steps) at once, tensors of one when settled."""
+        tensors = {name: a for name, a in amounts.items() if isinstance(a, torch.Tensor)}
+        for name in amounts.keys() - tensors.keys():
+            self.totals[name] = self.totals.get(name, 0.0) + float(amounts[name])
+        if tensors:
+            self.waiting.append((tensors, None))
+
+    def settle(self):
+        """Take up what waits; the only place that waits for an accelerator. Returns self."""
+        waiting, self.waiting = self.waiting, []
+        numbers = iter(as_floats([v for values, _ in waiting for v in values.values()]))
+        for values, weight in waiting:
+            for name, value in zip(values, numbers, strict=False):  # numbers go on in the next
+                if weight is None:
+                    self.totals[name] = self.totals.get(name, 0.0) + value
+                elif value == value:
+                    self.sums[name] = self.sums.get(name, 0.0) + weight * value
+                    self.weights[name] = self.weights.get(name, 0.0) + weight
+        return self
 
     def means(self):
         """The means so far, as a dict of floats."""
+        self.settle()
         return {name: self.sums[name] / self.weights[name] for name in self.sums}
 
     def all_ranks(self, device):
         """The same summed over all processes (wall seconds averaged), on every rank."""
+        self.settle()
         if not torch.distributed.is_initialized():
             return self
         merged, names, totals = RunningMeans(), sorted(self.sums), sorted(self.totals)
@@ -64,6 +82,7 @@ class RunningMeans:
     @checkpoints.mark_as_saver
     def save(self, path):
         """Write the sums as JSON."""
+        self.settle()
         with open(path, "w", encoding="utf-8") as file:
             json.dump([self.sums, self.weights, self.totals], file)
 
@@ -74,6 +93,27 @@ class RunningMeans:
         if not end_of_epoch:
             with open(path, encoding="utf-8") as file:
                 self.sums, self.weights, self.totals = json.load(file)
+
+
+def as_floats(values):
+    """Numbers and tensors of one as floats; tensors of a device in one transfer, as float32.
+
+    Example
+    -------
+    >>> as_floats([1, torch.tensor(0.5), torch.tensor([3])])
+    [1.0, 0.5, 3.0]
+    """
+    floats, places = list(values), {}
+    for place, value in enumerate(values):
+        if isinstance(value, torch.Tensor):
+            places.setdefault(value.device, []).append(place)
+        else:
+            floats[place] = float(value)
+    for where in places.values():
+        together = torch.stack([values[place].detach().float().reshape(()) for place in where])
+        for place, number in zip(where, together.tolist(), strict=True):
+            floats[place] = number
+    return floats
 
 
 class History:

@@ -39,6 +39,16 @@ def test_means_survive_a_checkpoint_within_an_epoch_only(tmp_path):
     assert means.means() == {}
 
 
+def test_means_are_read_only_when_asked_for():
+    """Adding must not read a tensor: on an accelerator that waits for all that is queued there."""
+    means = RunningMeans()
+    for loss in (1.0, 4.0, float("nan")):
+        means.add({"loss": torch.tensor(loss)}, weight=loss)
+        means.count(frames=torch.tensor(2), steps=1)
+    assert means.sums == {} and means.totals == {"steps": 3}
+    assert means.means() == {"loss": 17 / 5} and means.totals == {"steps": 3, "frames": 6}
+
+
 def test_history_replaces_epochs_that_are_repeated(tmp_path):
     history = History(str(tmp_path / "history.json"))
     for epoch, loss in ((1, 3.0), (2, 2.0), (3, 1.0), (2, 1.5)):
