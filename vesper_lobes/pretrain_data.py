@@ -117,6 +117,8 @@ class PackedStrings(Sequence):
 
     def __getitem__(self, index):
         index = range(len(self))[index]  # IndexError where there is none
+        if isinstance(index, range):  # of a slice
+            return [self[number] for number in index]
         return self._bytes[self._ends[index] : self._ends[index + 1]].tobytes().decode()
 
 

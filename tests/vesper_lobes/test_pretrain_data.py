@@ -101,3 +101,17 @@ def test_short_rows_are_named():
     rows = pd.DataFrame({"ID": ["a", "b"], "duration": [0.02, 1.0]})
     kept, short = drop_short(rows)
     assert list(kept["ID"]) == ["b"] and short == ["a"]
+
+
+def test_rows_are_found_by_id_and_by_number():
+    names = ["b", "ä/1", "a.2", "Z"]
+    rows = pd.DataFrame({"ID": names, "wav": names, "start": [1, 2, 3, 4], "stop": -1})
+    dataset = crop_dataset(rows, lambda name, wav, start, stop: (name, wav, start, stop))
+    assert list(dataset.data_ids) == sorted(names) and dataset.data_ids[1:] == sorted(names)[1:]
+    for number, name in enumerate(dataset.data_ids):
+        assert dataset[number]["sig"] == (name, name, 1 + names.index(name), -1)
+        assert dataset.data[name] == dataset.data.row(number)
+    with pytest.raises(KeyError, match="nobody"):
+        dataset.data["nobody"]
+    kept = dataset.filtered_sorted(key_test={"start": lambda start: start > 2})  # SpeechBrain's own
+    assert [kept[k]["id"] for k in range(len(kept))] == ["Z", "a.2"]
