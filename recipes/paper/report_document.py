@@ -18,10 +18,10 @@ nav { font-size: .92rem; margin: 1rem 0; } nav a { margin-right: 1rem; white-spa
 a { color: var(--blue); }
 th { vertical-align: bottom; line-height: 1.3; } td { line-height: 1.4; }
 table { font-size: .9rem; } td, th { padding: .36rem .55rem; }
-td { font-variant-numeric: tabular-nums; }
+td { font-variant-numeric: tabular-nums; } .w { white-space: nowrap; }
 tr.group td { font-weight: 650; padding-top: .9rem; border-bottom: 2px solid var(--grid); }
 .v3 { color: var(--muted); font-style: italic; font-weight: 400; }
-figure img { display: block; max-width: 100%; height: auto; }
+figure { max-width: 50rem; } figure img { display: block; max-width: 100%; height: auto; }
 @media print {
   body { font-size: 8.5pt; } table { font-size: 7.6pt; } .scroll { overflow: visible; }
 }
@@ -29,7 +29,7 @@ figure img { display: block; max-width: 100%; height: auto; }
 
 
 class Heading(NamedTuple):
-    """A section; `anchor` puts it into the list at the top."""
+    """A section; `anchor` puts it into the list at the top, up to its first full stop."""
 
     text: str
     anchor: str = ""
@@ -99,7 +99,7 @@ def html(title, blocks, emphasis=()):
     """
     style = CSS.read_text(encoding="utf-8") + MORE_CSS
     anchors = [block for block in blocks if isinstance(block, Heading) and block.anchor]
-    links = " ".join(f'<a href="#{b.anchor}">{_inline(b.text)}</a>' for b in anchors)
+    links = " ".join(f'<a href="#{b.anchor}">{_inline(b.text.split(".")[0])}</a>' for b in anchors)
     parts = [_html_block(block, emphasis) for block in blocks]
     if links:
         parts.insert(1, f"<nav>{links}</nav>")
@@ -184,6 +184,7 @@ def _inline(text):
     text = escape(text, quote=False)
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
     text = re.sub(r"`(.+?)`", r"<code>\1</code>", text)
+    text = re.sub(r"\b([A-Za-z]+-\d+)\b", r'<span class="w">\1</span>', text)  # Vesper-12
     return text.replace("\n", "<br>")
 
 

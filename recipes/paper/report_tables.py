@@ -1,17 +1,21 @@
 """Tables II to VIII: the paper's figures and, beside them, what was run here."""
 
 import json
+from decimal import ROUND_HALF_UP, Decimal
 
 from report_document import Heading, Paragraph, Table
 from rows import HEAD_NAMES, LOSS_NAMES, MASK_NAMES, MODEL_NAMES, VALUE_NAMES, key_of
 
 NOT_RUN = "not run"
+HEARD = "transductive"
+GAP = "\N{NO-BREAK SPACE}"
 MINI_NAMES = {
-    "base": "mini Base (6 post-norm layers of 192)",
-    "v4": "mini Vesper-4 (2 layers of 192)",
-    "large": "mini Large (12 layers of 192)",
-    "v12": "mini Vesper-12 (6 layers of 192)",
+    "base": "mini Base (6 layers)",
+    "v4": "mini Vesper-4 (2 layers)",
+    "large": "mini Large (12 layers)",
+    "v12": "mini Vesper-12 (6 layers)",
 }
+FOOTNOTES = "¹²³⁴⁵⁶⁷⁸⁹"
 SHOWN = ("WA", "UA", "WF1")
 BASELINE_NAMES = {
     "mfcc_ridge": "floor: ridge on MFCC statistics",
@@ -24,8 +28,7 @@ MODEL_KEYS = {  # as a complexity count may spell them, lower case without signs
     **{"v4": "v4", "vesper4": "v4", "v12": "v12", "vesper12": "v12"},
 }
 EXPLAINED = {
-    "III": "Protocol A chooses the epoch on the test fold, as the released code does, and gives "
-    "the mean of folds; protocol B chooses it on other speakers and pools the folds.",
+    "III": "",
     "IV": "The paper does not say how it trained these heads, so its figures are a target, not a "
     "digit-for-digit claim. SpeechFormer-S alone is larger than Vesper-4.",
     "V": "The paper gives no details of random initialisation and distillation; ours: the conv "
@@ -52,19 +55,30 @@ def percent(value):
 
 def triple(values):
     """WA / UA / WF1 in per cent, a dash where there is none."""
-    return " / ".join("–" if values.get(m) is None else percent(values[m]) for m in SHOWN)
+    texts = ("–" if values.get(name) is None else percent(values[name]) for name in SHOWN)
+    return f"{GAP}/{GAP}".join(texts)
 
 
-def our_cell(row):
-    """One row's scores on one corpus under one protocol."""
-    if row is None:
-        return NOT_RUN
-    metrics = row.metrics
-    if row.protocol == "B":
-        low, high = metrics["ci"]["UA"]
-        wa, ua, wf1 = (percent(metrics["pooled"][name]) for name in SHOWN)
-        return f"{wa} / **{ua}** / {wf1}\n[{percent(low)}, {percent(high)}]"
-    return triple(metrics["mean_of_folds"])
+def interval(ends):
+    """``[low, high]`` in per cent."""
+    return f"[{percent(ends[0])},{GAP}{percent(ends[1])}]"
+
+
+def our_cell(rows, protocols):
+    """A row's scores on one corpus under each protocol."""
+    lines = []
+    for protocol in protocols:
+        row = rows.get(protocol)
+        if row is None:
+            lines.append(f"{protocol}:{GAP}{NOT_RUN}")
+        elif protocol == "B":
+            scores = triple(row.metrics["pooled"]).split(GAP)
+            scores[2] = f"**{scores[2]}**"  # UA
+            text = GAP.join([f"{protocol}:", *scores])
+            lines.append(f"{text}\n{interval(row.metrics['ci']['UA'])}")
+        else:
+            lines.append(f"{protocol}:{GAP}{triple(row.metrics['mean_of_folds'])}")
+    return "\n".join(lines) if rows else NOT_RUN
 
 
 def result_table(name, grid, targets):
@@ -76,32 +90,34 @@ def result_table(name, grid, targets):
         Blocks: heading, table.
     """
     table = targets.tables[name]
-    protocols = sorted({protocol for *_, protocol in grid.planned}, reverse=True)
-    columns = [(corpus, protocol) for corpus in grid.corpora for protocol in protocols]
     head = ["", *(f"paper\n{corpus}" for corpus in targets.corpora)]
-    head += [f"ours, {corpus}\n{PROTOCOL_HEADS.get(p, p)}" for corpus, p in columns]
-    head += ["encoder + head\nM parameters", "seeds, remarks"]
+    head += [our_head(grid, corpus) for corpus in grid.corpora]
+    head += ["M parameters, encoder\n+ head; seeds"]
     lines, group = [], None
+    notes = list(dict.fromkeys(note for _, note in table["rows"] if note))
     for key, note in table["rows"]:
         heading = group_name(name, key, grid.size)
         if heading and heading != group:
             lines.append(heading)
         group = heading
-        lines.append(result_line(name, key, note, grid, targets, columns))
+        line = result_line(name, key, grid, targets)
+        line[0] += FOOTNOTES[notes.index(note)] if note else ""
+        lines.append(line)
     if name == "III":
-        lines += reference_lines(grid, columns, len(targets.corpora))
-    caption = (
-        "WA / UA / WF1 in per cent. "
-        f"{EXPLAINED[name]} In square brackets: 95 % interval of UA over speakers. "
-        f"{size_note(targets)}"
-    )
+        lines += reference_lines(grid, len(targets.corpora))
+    caption = "WA / UA / WF1 in per cent; in brackets the 95 % interval of UA over speakers."
+    footnotes = [f"{FOOTNOTES[place]} {note}." for place, note in enumerate(notes)]
+    caption = " ".join([caption, PROTOCOLS, EXPLAINED[name], size_note(targets), *footnotes])
     return [
         Heading(f"Table {name}. {table['title']}", f"table-{name}", 3),
         Table(head, lines, caption),
     ]
 
 
-PROTOCOL_HEADS = {"B": "B, pooled", "A": "A, mean of folds"}
+PROTOCOLS = (
+    "B: epoch chosen on other speakers, folds pooled. A: epoch chosen on the test fold, as the "
+    "released code does, mean of folds."
+)
 
 
 def size_note(targets):
@@ -125,7 +141,7 @@ def group_name(table, key, size):
 def model_name(key, size, between="\n"):
     """The paper's model, and what stands for it here."""
     mine = f"{between}ours: {MINI_NAMES[key.model]}" if size == "mini" else ""
-    return MODEL_NAMES[key.model] + mine
+    return (MODEL_NAMES[key.model] + mine).replace(" ", GAP if between == "\n" else " ")
 
 
 def row_name(table, key, size):
@@ -139,60 +155,75 @@ def row_name(table, key, size):
     return LOSS_NAMES[key.losses] if table == "VII" else VALUE_NAMES["mix"][key.mix]
 
 
-def result_line(table, key, note, grid, targets, columns):
+def result_line(table, key, grid, targets):
     """The cells of one row."""
     figures = targets.figures.get(key)
     paper = [triple(figures[c]) if figures else "–" for c in targets.corpora]
-    rows = {place: grid.rows.get((key, *place)) for place in columns}
-    cells = [our_cell(rows[place]) for place in columns]
-    done = [row for row in rows.values() if row]
-    name = row_name(table, key, grid.size)
-    return [name, *paper, *cells, sizes(done), remarks(done, note, figures)]
-
-
-def sizes(done):
-    """Encoder and head in millions of parameters; heads differ by the corpus's classes."""
+    protocols = protocols_of(grid)
     found = {
-        f"{row.metrics['params'] / 1e6:.2f} + {row.metrics['trainable_params'] / 1e6:.2f}"
-        for row in done
+        corpus: {p: grid.rows[key, corpus, p] for p in protocols if (key, corpus, p) in grid.rows}
+        for corpus in grid.corpora
     }
-    return "\n".join(sorted(found)) or "–"
+    cells = [our_cell(rows, planned_of(grid, key, c, protocols)) for c, rows in found.items()]
+    done = [row for rows in found.values() for row in rows.values()]
+    name = row_name(table, key, grid.size)
+    return [name, *paper, *cells, remarks(done, grid)]
 
 
-def remarks(done, note, figures):
-    """Seeds, what was heard, and the paper's own peculiarities."""
+def protocols_of(grid):
+    """The run's protocols, B first."""
+    return sorted({protocol for *_, protocol in grid.planned}, reverse=True)
+
+
+def planned_of(grid, key, corpus, protocols):
+    """Those under which this row was to be run."""
+    return [p for p in protocols if (key, corpus, p) in grid.planned]
+
+
+def remarks(done, grid):
+    """Sizes, seeds, and whose speakers the encoder heard where not all encoders did."""
     found = []
+    for row in done:  # heads differ by the corpus's classes
+        encoder, head = (row.metrics[name] / 1e6 for name in ("params", "trainable_params"))
+        found.append(f"{encoder:.2f}{GAP}+{GAP}{head:.2f}")
+    found.sort()
     for row in done:
         seeds, encoders = len(row.metrics["seeds"]), len(row.runs)
-        many = f"{seeds} seeds" if seeds > 1 else "**one seed**"
-        each = f" ({encoders} pretrainings)" if encoders > 1 else ""
+        many = f"{seeds}{GAP}seeds" if seeds > 1 else f"**one{GAP}seed**"
+        each = f", {encoders}{GAP}pretrainings" if encoders > 1 else ""
         found.append(f"{many}{each}")
     heard = sorted({row.corpus for row in done if row.metrics["ssl_saw_test_audio"]})
-    found += [f"transductive on {corpus}" for corpus in heard]
-    found += [note] if note else []
-    found += ["not in the paper"] if not figures and "not in the paper" not in note else []
-    return "\n".join(dict.fromkeys(found))
+    found += [f"{HEARD}: {corpus}" for corpus in heard if not all_heard(grid, corpus)]
+    return "\n".join(dict.fromkeys(found)) or "–"
 
 
-def reference_lines(grid, columns, empty):
-    """Floor, untrained network and chance, where a run has them."""
+def all_heard(grid, corpus):
+    """Whether every encoder heard a corpus's test speakers."""
+    rows = [row for (_, name, _), row in grid.rows.items() if name == corpus]
+    return bool(rows) and all(row.metrics["ssl_saw_test_audio"] for row in rows)
+
+
+def our_head(grid, corpus):
+    """The head of a column of ours."""
+    return f"ours\n{corpus}" + (f",\n{HEARD}" if all_heard(grid, corpus) else "")
+
+
+def reference_lines(grid, empty):
+    """Floor, untrained network and chance under protocol B, where a run has them."""
     found = {}
-    for place in columns:
-        for (_, *where), row in grid.rows.items():
-            if tuple(where) == place:
-                for name, entry in row.metrics["baselines"].items():
-                    found.setdefault(name, {})[place] = entry
-                found.setdefault("chance", {})[place] = row.metrics["chance"]
+    for (_, corpus, protocol), row in grid.rows.items():
+        if protocol == "B":
+            for name, entry in row.metrics["baselines"].items():
+                found.setdefault(name, {})[corpus] = entry
+    chances = {c: row.metrics["chance"] for (_, c, _), row in grid.rows.items()}
     lines = []
-    for name, places in found.items():
+    for name, entries in [*found.items(), ("chance", chances)]:
         cells = []
-        for place in columns:
-            entry = places.get(place)
-            text = f"**{percent(entry['UA'])}**" if entry else "–"
-            if entry and "ci" in entry:
-                text += "\n[{}, {}]".format(*map(percent, entry["ci"]))
-            cells.append(text)
-        lines.append([BASELINE_NAMES.get(name, name), *["–"] * empty, *cells, "–", "UA only"])
+        for corpus in grid.corpora:
+            entry = entries.get(corpus)
+            text = f"B:{GAP}–{GAP}/{GAP}**{percent(entry['UA'])}**{GAP}/{GAP}–" if entry else "–"
+            cells.append(f"{text}\n{interval(entry['ci'])}" if entry and "ci" in entry else text)
+        lines.append([BASELINE_NAMES.get(name, name), *["–"] * empty, *cells, "–"])
     return lines
 
 
@@ -212,18 +243,17 @@ def complexity_table(path, targets):
         rows = [counts.get((model, seconds)) for seconds in paper["seconds"]]
         known = next((row for row in rows if row), None)
         params = known["params"] / 1e6 if known else None
-        cells = [MODEL_NAMES[model], f"{paper['params'][model]:.2f}"]
+        cells = [MODEL_NAMES[model].replace(" ", GAP), f"{paper['params'][model]:.2f}"]
         cells += [f"{params:.2f}" if known else NOT_RUN]
         for printed, row in zip(macs, rows, strict=True):
-            own = row and giga(row["macs_paper"])
-            cells.append(f"{printed:.2f} · {own:.2f}" if row else f"{printed:.2f} · {NOT_RUN}")
-            equal.append(bool(row) and f"{own:.2f}" == f"{printed:.2f}")
-        cells += [f"{giga(row['macs_true']):.2f}" if row else NOT_RUN for row in rows]
+            cells.append(f"{printed:.2f}{GAP}·{GAP}{giga(row['macs_paper'])}" if row else NOT_RUN)
+            equal.append(bool(row) and as_printed(row["macs_paper"]) == f"{printed:.2f}")
+        cells += [str(giga(row["macs_true"])) if row else NOT_RUN for row in rows]
         lines.append(cells)
     seconds = [f"{value} s" for value in paper["seconds"]]
-    head = ["", "parameters, M\npaper", "parameters, M\nours"]
+    head = ["", "M parameters\npaper", "ours"]
     head += [f"{text}\npaper · ours" for text in seconds]
-    head += [f"{text}\nwith attention" for text in seconds]
+    head += [f"{text}, with\nattention" for text in seconds]
     caption = (
         f"Multiply-accumulate operations, 10^9; {sum(equal)} of {len(equal)} equal the paper's to "
         'the last digit it prints. The paper\'s "FLOPs" count convolutions and linear layers '
@@ -236,9 +266,20 @@ def complexity_table(path, targets):
     return [*blocks, Table(head, lines, caption, tuple(range(1, len(head))))]
 
 
-def giga(value):
-    """10^9 operations from a count, or from what already is in 10^9."""
-    return value / 1e9 if value > 1e6 else value
+def giga(count):
+    """Operations in 10^9 with three digits, half rounded up."""
+    return (Decimal(count) / 10**9).quantize(Decimal("0.001"), ROUND_HALF_UP)
+
+
+def as_printed(count):
+    """Operations as the paper prints them: rounded from three digits to two.
+
+    Example
+    -------
+    >>> as_printed(80_734_907_392)
+    '80.74'
+    """
+    return str(giga(count).quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
 def coverage_table(grid):
@@ -285,10 +326,10 @@ def coverage_line(model, masking, shares, guided):
     cells = [MODEL_NAMES[model], MASK_NAMES[masking], percent(shares["phoneme"])]
     apart = "–"
     if guided and masking != "guided":
-        apart = f"{100 * (shares['phoneme'] - guided['phoneme']):+.1f}"
+        apart = f"{100 * (shares['phoneme'] - guided['phoneme']):+.1f}".replace("-", "−")
     cells += [apart, *(percent(of_zone(shares, "phoneme", zone)) for zone in ("speech", "noise"))]
     inside = (percent(shares[f"phoneme_in_{zone}"]) for zone in ("high", "low", "noise"))
-    cells += [" / ".join(inside), percent(shares["word"])]
+    cells += [f"{GAP}/{GAP}".join(inside), percent(shares["word"])]
     return cells + [percent(of_zone(shares, "word", zone)) for zone in ("speech", "noise")]
 
 

@@ -7,13 +7,22 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from report_document import Bullets, Heading, Paragraph, Table
-from verdicts import CONTRADICTED, NOT_RUN, SUPPORTED, UNDECIDED, VERDICTS
+from verdicts import (
+    CONTRADICTED,
+    DISAGREE,
+    NOT_RUN,
+    ONE_PRETRAINING,
+    ONE_SEED,
+    SUPPORTED,
+    UNDECIDED,
+    VERDICTS,
+)
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import drawing
 
 MARKERS = {SUPPORTED: "o", CONTRADICTED: "s", UNDECIDED: "D"}
-MINUS = "\N{MINUS SIGN}"
+MINUS, GAP = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
 def points(value):
@@ -30,7 +39,12 @@ def points(value):
 
 def span(ends):
     """``[low, high]`` in points."""
-    return f"[{points(ends[0])}, {points(ends[1])}]"
+    return f"[{points(ends[0])},{GAP}{points(ends[1])}]"
+
+
+def with_span(entry):
+    """A difference with its interval, in points."""
+    return f"{points(entry['difference'])}{GAP}{span(entry['ci'])}"
 
 
 def counts(judged):
@@ -63,13 +77,15 @@ def measured(claim):
     """What the pairs of a claim came to, briefly."""
     run = [pair for pair in claim["pairs"] if pair["verdict"] != NOT_RUN]
     if len(claim["pairs"]) == 1 and run:
-        mean = run[0]["mean"][claim["metric"]]
-        return f"{points(mean['difference'])} {span(mean['ci'])}"
-    if not run:
+        text = with_span(run[0]["mean"][claim["metric"]])
+    elif not run:
         return "–"
-    verdicts = [pair["verdict"] for pair in claim["pairs"]]
-    parts = (f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
-    return f"{len(verdicts)} pairs: " + ", ".join(parts)
+    else:
+        verdicts = [pair["verdict"] for pair in claim["pairs"]]
+        parts = (f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
+        text = f"{len(verdicts)} pairs: " + ", ".join(parts)
+    split = sum(DISAGREE in pair["notes"] for pair in run)
+    return text + (f"\n{DISAGREE}" + (f" in {split}" if len(run) > 1 else "") if split else "")
 
 
 def finest(claim):
@@ -104,6 +120,8 @@ def pairs_table(judged, corpora):
         "Points of per cent. The paper's own: its difference in UA, mean over its corpora. By "
         "pretraining seed: the difference for each, where rows have several."
     )
+    if judged["transductive"]:
+        caption += f" Transductive: {', '.join(judged['transductive'])}."
     return Table(head, lines, caption)
 
 
@@ -111,13 +129,12 @@ def pair_line(metric, pair, corpora):
     """The cells of one pair."""
     mean = pair["mean"]
     others = " · ".join(points(mean[name]["difference"]) for name in ("WA", "WF1"))
-    headline = f"**{points(mean[metric]['difference'])}** {span(mean[metric]['ci'])}\n{others}"
+    value, ends = points(mean[metric]["difference"]), span(mean[metric]["ci"])
+    headline = f"**{value}**{GAP}{ends}\n{others}"
     cells = [pair["label"], pair["verdict"], headline]
     for corpus in corpora:
         own = pair["corpora"].get(corpus)
-        cells.append(
-            f"{points(own[metric]['difference'])} {span(own[metric]['ci'])}" if own else "–"
-        )
+        cells.append(with_span(own[metric]) if own else "–")
     paper = pair["paper_difference"]
     cells += [f"{100 * mean[metric]['detectable']:.1f}", "–" if paper is None else points(paper)]
     seeds = ", ".join(points(value) for value in pair["by_seed"])
@@ -142,7 +159,7 @@ def draw(judged, palette=drawing.ON_PAGE):
             figsize=(8.6, 0.27 * (len(pairs) + len({t for t, *_ in pairs})) + 1.3),
             layout="constrained",
         )
-        height, ticks, table, named = 0, [], None, set()
+        height, ticks, table = 0, [], None
         for number, metric, pair in pairs:
             if number != table:
                 axes.annotate(
@@ -160,21 +177,16 @@ def draw(judged, palette=drawing.ON_PAGE):
             low, high = (100 * end for end in mean["ci"])
             look = {"color": colours[verdict], "solid_capstyle": "butt"}
             axes.plot([low, high], [height, height], lw=2.2, **look)
-            label = None if verdict in named else verdict
-            named.add(verdict)
-            axes.plot(
-                *(100 * mean["difference"], height, MARKERS[verdict]),
-                color=colours[verdict],
-                ms=6,
-                label=label,
-            )
+            place = (100 * mean["difference"], height)
+            axes.plot(*place, MARKERS[verdict], color=colours[verdict], ms=6)
             if pair["paper_difference"] is not None:
-                paper = None if "paper" in named else "the paper's own, its corpora"
-                named.add("paper")
                 place = (100 * pair["paper_difference"], height)
-                axes.plot(*place, "x", color=palette.blue, ms=6, mew=1.6, label=paper)
+                axes.plot(*place, "x", color=palette.blue, ms=6, mew=1.6)
             ticks.append((height, pair["label"]))
             height += 1
+        for verdict, marker in MARKERS.items():
+            axes.plot([], [], marker, color=colours[verdict], ms=6, label=verdict)
+        axes.plot([], [], "x", color=palette.blue, ms=6, mew=1.6, label="the paper's own")
         axes.axvline(0, color=palette.ink, lw=1)
         axes.set_yticks(*zip(*ticks, strict=True), fontsize=8.5)
         axes.set_ylim(height - 0.3, -0.8)
@@ -216,10 +228,9 @@ def scale_section(judged, grid):
         f"{corpus} ({entry['groups']} speakers) about {100 * entry['coverage']:.0f} %"
         for corpus, entry in judged["coverage"].items()
     )
-    single = sum(
-        "one pretraining a row" in p["notes"] or "one seed" in p["notes"] for *_, p in pairs
-    )
-    split = sum("pretraining seeds disagree" in p["notes"] for *_, p in pairs)
+    alone = {ONE_PRETRAINING, ONE_SEED}
+    single = sum(bool(alone & set(pair["notes"])) for *_, pair in pairs)
+    split = sum(DISAGREE in p["notes"] for *_, p in pairs)
     items = [
         f"**Fineness.** The smallest true difference that a pair finds in 80 % of cases is "
         f"{fine.min():.1f} to {fine.max():.1f} points of UA, {np.median(fine):.1f} in the median. "

@@ -30,6 +30,8 @@ VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN)
 SIGNS = {"greater": 1, "less": -1}
 PROTOCOL = "B"
 LEVEL = 0.95
+DISAGREE, ONE_SEED = "pretraining seeds disagree", "one seed"
+ONE_PRETRAINING = "one pretraining"
 # a difference of so many standard errors is found in 80 % of runs by a two-sided test at 5 %
 DETECTABLE = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)  # 2.80
 
@@ -98,6 +100,7 @@ def judge(grid, targets, claims, draws=DRAWS):
         `in_paper`) and pairs (see `judge_pair`). ``expected_by_chance``: how many of the decided
         pairs would be decided wrongly, were there no difference anywhere. ``coverage``: what
         share of 95 % intervals of this kind hold the truth, by corpus, for normal scores.
+        ``transductive``: corpora whose test speakers an encoder has heard.
     """
     known, judged = {}, []
     for claim in claims:
@@ -135,6 +138,9 @@ def judge(grid, targets, claims, draws=DRAWS):
         "pairs_run": len(run),
         "expected_by_chance": round((1 - LEVEL) * len(run), 2),
         "coverage": _coverage(grid),
+        "transductive": sorted(
+            {row.corpus for row in grid.rows.values() if row.metrics["ssl_saw_test_audio"]}
+        ),
         "claims": judged,
     }
 
@@ -301,17 +307,15 @@ def _notes(grid, rows_of, by_seed):
     if len(rows_of) < len(grid.corpora):
         notes.append(f"{', '.join(rows_of)} only")
     if any(len(row.metrics["seeds"]) == 1 for row in rows):
-        notes.append("one seed")
+        notes.append(ONE_SEED)
     elif any(len(row.runs) == 1 for row in rows):
-        notes.append("one pretraining a row")
+        notes.append(ONE_PRETRAINING)
     for corpus, sides in rows_of.items():
         heard = {row.metrics["ssl_saw_test_audio"] for side in sides for row in side}
-        if heard == {True}:
-            notes.append(f"{corpus} transductive")
-        elif len(heard) == 2:
+        if len(heard) == 2:
             notes.append(f"{corpus}: only some of the encoders heard the test speakers")
     if by_seed and min(by_seed) < 0 < max(by_seed):
-        notes.append("pretraining seeds disagree")
+        notes.append(DISAGREE)
     return notes
 
 

@@ -108,8 +108,9 @@ def write_grid(work, rows, protocols=("B",), corpora=tuple(CORPORA), size="mini"
     """
     entries, seconds = [], {}
     for number, (row, skill, pretrainings) in enumerate(rows):
-        parts = [str(value) for name, value in row.items() if name not in ("head", "mix")]
-        encoders = [f"{'-'.join(parts)}-{2013 + i}" for i in range(pretrainings)]
+        parts = [f"{n}_{value}" for n, value in row.items() if n not in ("model", "head", "mix")]
+        name = "-".join([row["model"], *parts])
+        encoders = [f"{name}-{2013 + i}" for i in range(pretrainings)]
         own = [[seed] for seed in SEEDS[:pretrainings]] if pretrainings > 1 else [SEEDS]
         for corpus in corpora:
             for protocol in protocols:
