@@ -1,7 +1,8 @@
 """The Brain that trains an emotion head on the states of a frozen encoder.
 
 The encoder is not here: it is frozen, so each utterance passes through it once (see
-:mod:`vesper_lobes.feature_cache`) and this Brain sees tensors only. What it trains is the mix of
+:mod:`vesper_lobes.feature_cache` and, for heads that want frames,
+:mod:`vesper_lobes.frame_cache`) and this Brain sees tensors only. What it trains is the mix of
 the encoder's states (``modules.layer_mix``) and the head (``modules.head``). All recipes under
 ``recipes/<Corpus>/emotion`` share it; their ``train.py`` subclasses it in a few lines.
 """
@@ -70,12 +71,41 @@ class PooledStates(torch.utils.data.Dataset):
         states = torch.as_tensor(
             self.states[rows if torch.is_tensor(self.states) else rows.numpy()]
         )
-        return StatesBatch(states.float(), self.targets[rows])  # (B, L+1, D), (B,)
+        return StatesBatch(states, self.targets[rows])  # (B, L+1, D), (B,)
 
-    @staticmethod
-    def collate(batch):
-        """The batch as `__getitems__` made it: nothing is left to stack."""
-        return batch
+
+class FrameStates(torch.utils.data.Dataset):
+    """Frames and targets of some rows of a cache, read from the disk when a batch is asked for.
+
+    Arguments
+    ---------
+    cache : vesper_lobes.frame_cache.FrameStateCache
+        Filled with the corpus's manifest.
+    targets : torch.Tensor
+        (N,) class numbers, in the order of the manifest.
+    rows : list of int
+        The rows that belong to this set (train, dev or test of a fold).
+    """
+
+    def __init__(self, cache, targets, rows):
+        self.cache, self.names = cache, list(cache.keys)
+        self.targets, self.rows = targets, torch.as_tensor(rows, dtype=torch.long)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitems__(self, indices):
+        rows = self.rows[torch.as_tensor(indices)]
+        states, lengths = self.cache.batch([self.names[row] for row in rows])
+        return StatesBatch(states, self.targets[rows], lengths)  # (B, S, T, D), (B,), (B,)
+
+
+DATASETS = {"pooled": PooledStates, "frames": FrameStates}  # by the YAML's key `features`
+
+
+def collate(batch):
+    """The batch as `__getitems__` made it: nothing is left to stack."""
+    return batch
 
 
 def selection_score(values, metric):
@@ -105,7 +135,8 @@ class EmotionBrain(sb.Brain):
     """Trains `layer_mix` and `head` on cached states; the epoch is picked on the dev set.
 
     Needs in hparams: `num_classes`, `protocol`, `selection_metrics` (by protocol), `lr_annealing`
-    (WarmupCosine), `train_logger`. The checkpointer holds one checkpoint, of the epoch with the
+    (WarmupCosine, set once an epoch, or StepWarmupCosine, set at every step), `train_logger`. The
+    checkpointer holds one checkpoint, of the epoch with the
     best dev score so far (of equal scores, that with the lower dev loss), which `evaluate` loads.
     After `evaluate`, `probabilities` (n, C) are those of the test set in its own order.
 
@@ -122,10 +153,17 @@ class EmotionBrain(sb.Brain):
         super().on_fit_start()
         self.history, self.best = [], None
 
+    def make_dataloader(self, dataset, stage, **options):
+        """As Brain's; keeps the number of training steps in an epoch."""
+        loader = super().make_dataloader(dataset, stage, **options)
+        if stage == sb.Stage.TRAIN:
+            self.steps_per_epoch = len(loader)
+        return loader
+
     def compute_forward(self, batch, stage):
         """Logits (B, C) of a :class:`StatesBatch`."""
         batch = batch.to(self.device)
-        mixed = self.modules.layer_mix(batch.states)  # (B, L+1, ..., D) -> (B, ..., D)
+        mixed = self.modules.layer_mix(batch.states.float())  # (B, L+1, ..., D) -> (B, ..., D)
         return self.modules.head(mixed, batch.lengths)
 
     def compute_objectives(self, predictions, batch, stage):
@@ -140,8 +178,27 @@ class EmotionBrain(sb.Brain):
         """Forgets the last stage's logits; before an epoch trains, sets its learning rate."""
         self.logits, self.targets = [], []
         if stage == sb.Stage.TRAIN:
-            _, self.lr = self.hparams.lr_annealing(epoch - 1)  # (last, this epoch's)
-            update_learning_rate(self.optimizer, self.lr)
+            self.epochs_done = epoch - 1
+            if not hasattr(self.hparams.lr_annealing, "lr_after"):
+                _, self.lr = self.hparams.lr_annealing(epoch - 1)  # (last, this epoch's)
+                update_learning_rate(self.optimizer, self.lr)
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Sets the learning rate of a schedule that changes at every step."""
+        if hasattr(self.hparams.lr_annealing, "lr_after"):
+            done = self.epochs_done + (self.step - 1) / self.steps_per_epoch
+            self.lr = self.hparams.lr_annealing.lr_after(done)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr
+
+    def optimizers_step(self):
+        """As Brain's, but the norm is clipped over all groups (Brain clips the first one only)."""
+        groups = self.optimizer.param_groups
+        if len(groups) > 1:
+            parameters = [parameter for group in groups for parameter in group["params"]]
+            limit = self.max_grad_norm * self.scaler.get_scale()  # gradients are still scaled
+            torch.nn.utils.clip_grad_norm_(parameters, limit)
+        super().optimizers_step()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Scores the stage; after dev, logs and keeps the best epoch."""

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 
-from vesper_lobes.emotion_brain import PooledStates
+from vesper_lobes.emotion_brain import DATASETS, collate
 
 SETS = ("train", "dev", "test")
 
@@ -194,8 +194,9 @@ def train_cell(brain_class, hparams_file, overrides, run_opts, states, corpus, f
     overrides : dict
         Must hold `cell_folder`, `seed`, `num_states` and `input_dim`.
     run_opts : speechbrain.utils.run_opts.RunOptions or dict
-    states : numpy.ndarray or torch.Tensor
-        (N, L+1, D) pooled states, rows as in the manifest.
+    states : numpy.ndarray, torch.Tensor or vesper_lobes.frame_cache.FrameStateCache
+        (N, L+1, D) pooled states, rows as in the manifest; or, where the YAML says
+        ``features: frames``, the cache filled with the manifest.
     corpus : Corpus
     fold : Fold
     folder : str or pathlib.Path
@@ -209,21 +210,23 @@ def train_cell(brain_class, hparams_file, overrides, run_opts, states, corpus, f
     began = time.perf_counter()
     shutil.rmtree(folder, ignore_errors=True)
     Path(folder).mkdir(parents=True)
-    with quiet_speechbrain(), one_thread():
-        with open(hparams_file, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, {**overrides, "cell_folder": str(folder)})
+    with quiet_speechbrain(), open(hparams_file, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {**overrides, "cell_folder": str(folder)})
+    features = hparams.get("features", "pooled")
+    threads = one_thread() if features == "pooled" else contextlib.nullcontext()
+    with quiet_speechbrain(), threads:
         brain = new_brain(brain_class, hparams, run_opts)
         train, dev, test = (
-            PooledStates(states, corpus.targets, corpus.take(getattr(fold, name))) for name in SETS
+            DATASETS[features](states, corpus.targets, corpus.take(getattr(fold, name)))
+            for name in SETS
         )
-        collate = {"collate_fn": PooledStates.collate}
-        evaluation = {**hparams["eval_dataloader_options"], **collate}
+        evaluation = {**hparams["eval_dataloader_options"], "collate_fn": collate}
         brain.fit(
             hparams["epoch_counter"],
             train,
             dev,
             progressbar=False,
-            train_loader_kwargs={**hparams["dataloader_options"], **collate},
+            train_loader_kwargs={**hparams["dataloader_options"], "collate_fn": collate},
             valid_loader_kwargs=evaluation,
         )
         brain.evaluate(test, progressbar=False, test_loader_kwargs=dict(evaluation))

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from vesper_lobes import mfcc_ridge
 from vesper_lobes.cache_keys import audio_keys
+from vesper_lobes.emotion_brain import DATASETS
 from vesper_lobes.emotion_cells import (
     Corpus,
     cell_key,
@@ -41,6 +42,7 @@ from vesper_lobes.emotion_encoders import (
 )
 from vesper_lobes.emotion_export import export_best
 from vesper_lobes.feature_cache import PooledStateCache
+from vesper_lobes.frame_cache import FrameStateCache
 from vesper_lobes.run_metrics import build_metrics, git_commit, read_predictions, write_metrics
 
 logger = logging.getLogger(__name__)
@@ -109,6 +111,18 @@ def seed_list(value):
     return seeds
 
 
+def check_features(hparams):
+    """ValueError, before anything is computed, for features or an export that cannot be."""
+    features = hparams.get("features", "pooled")
+    if features not in DATASETS:
+        raise ValueError(f"features {features!r} are unknown: choose one of {list(DATASETS)}")
+    if features == "frames" and hparams["export"]:
+        raise ValueError(
+            "only a SuperbHead, which reads pooled features, can be exported: run heads on frames "
+            "with --export null"
+        )
+
+
 class EmotionRun:
     """All cells of a run, made or taken up, and their evaluation.
 
@@ -125,6 +139,7 @@ class EmotionRun:
     """
 
     def __init__(self, hparams_file, hparams, overrides, run_opts, brain_class, corpus):
+        check_features(hparams)
         self.hparams_file, self.hparams, self.overrides = hparams_file, hparams, overrides
         self.run_opts, self.brain_class, self.corpus = run_opts, brain_class, corpus
         self.seeds = seed_list(hparams["head_seeds"])
@@ -157,13 +172,17 @@ class EmotionRun:
         return metrics
 
     def encoder_cells(self, name, bar):
-        """Trains the heads of one encoder on its pooled states."""
+        """Trains the heads of one encoder on its pooled states or frames."""
         encoder = make_encoder(
             name, self.hparams["encoder"], self.hparams["teacher"], self.seeds[0]
         )
-        states, digest = self.pooled_states(encoder)
+        cache = self.filled_cache(encoder)
+        frames = isinstance(cache, FrameStateCache)
+        states = cache if frames else cache.states()
+        digest = cache.settings.weights
         self.facts[name] = {"weights": digest, "params": encoder.num_parameters()}
-        sizes = {"num_states": encoder.num_layers + 1, "input_dim": encoder.hidden_size}
+        num_states = cache.num_states if frames else encoder.num_layers + 1
+        sizes = {"num_states": num_states, "input_dim": encoder.hidden_size}
         for seed in self.seeds:
             for fold in self.corpus.folds:
                 folder = self.cell_folder(name, seed, fold.number)
@@ -176,18 +195,22 @@ class EmotionRun:
                 self.cells[name, seed, fold.number] = cell
                 bar.update()
 
-    def pooled_states(self, encoder):
-        """Time means of all states of every utterance (N, L+1, D), and the encoder's hash."""
+    def filled_cache(self, encoder):
+        """States of every utterance: their time means, or frames if the YAML asks for them."""
         began = time.perf_counter()
-        cache = PooledStateCache(
-            encoder,
-            self.hparams["states_folder"],
-            crop_seconds=self.hparams["crop_seconds"],
-            device=self.run_opts.device or infer_device(),
-        )
-        states = cache.fill(self.corpus.manifest).states()
+        options = {
+            "crop_seconds": self.hparams["crop_seconds"],
+            "device": self.run_opts.device or infer_device(),
+        }
+        folder = self.hparams["states_folder"]
+        if self.hparams.get("features", "pooled") == "frames":
+            kept = {"mix": self.hparams["mix"], "dtype": self.hparams["states_dtype"]}
+            cache = FrameStateCache(encoder, folder, **kept, **options)
+        else:
+            cache = PooledStateCache(encoder, folder, **options)
+        cache.fill(self.corpus.manifest)
         self.seconds["states"] += time.perf_counter() - began
-        return states, cache.settings.weights
+        return cache
 
     def floor_cells(self, bar):
         """Fits the floor, which has no seed, on each fold."""

@@ -17,6 +17,8 @@ ROOT = RECIPES.parent
 FILES = sorted(RECIPES.glob("**/hparams/*.yaml"))
 CORPORA = ("IEMOCAP", "MELD", "CREMA-D", "RAVDESS")
 PAPER_SIZES = ("vesper4", "vesper12", "wavlm_base", "wavlm_large")
+TABLE_IV = ("IEMOCAP", "MELD", "CREMA-D"), ("shiftformer", "speechformer")
+TABLE_IV_MINI = ("EmoDB", "RAVDESS"), ("shiftformer_mini", "speechformer_mini")
 OF_THE_ENCODER = {
     "encoder",
     "teacher",
@@ -45,6 +47,7 @@ OF_SPEECHBRAIN = {
     "max_grad_norm",
     "ckpt_interval_minutes",
     "optimizer_step_limit",
+    "remove_vector_weight_decay",
     "find_unused_parameters",
 }
 
@@ -87,7 +90,11 @@ def test_the_walk_finds_them_all():
     assert len(FILES) >= 30
     for corpus in CORPORA:
         names = {path.stem for path in (RECIPES / corpus / "emotion" / "hparams").iterdir()}
-        assert names == {*PAPER_SIZES, "vesper_mini"}
+        assert {*PAPER_SIZES, "vesper_mini"} <= names
+    for corpora, heads in (TABLE_IV, TABLE_IV_MINI):
+        for corpus in corpora:
+            names = {path.stem for path in (RECIPES / corpus / "emotion" / "hparams").iterdir()}
+            assert set(heads) <= names
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -136,6 +143,46 @@ def test_corpora_differ_by_their_data_alone(corpus, config):
         RECIPES / name / "emotion" / "hparams" / f"{config}.yaml" for name in (corpus, "EmoDB")
     ]
     assert differing(*files) <= OF_THE_CORPUS
+
+
+@pytest.mark.parametrize("config", TABLE_IV_MINI[1])
+def test_heads_on_frames_at_mini_size_differ_by_the_corpus_alone(config):
+    files = [RECIPES / name / "emotion" / "hparams" / f"{config}.yaml" for name in TABLE_IV_MINI[0]]
+    assert differing(*files) <= OF_THE_CORPUS
+
+
+@pytest.mark.parametrize("config", TABLE_IV[1])
+def test_heads_on_frames_differ_by_the_corpus_alone(config):
+    first, *others = (
+        RECIPES / name / "emotion" / "hparams" / f"{config}.yaml" for name in TABLE_IV[0]
+    )
+    for other in others:
+        assert differing(first, other) <= OF_THE_CORPUS | {"lr"}
+
+
+@pytest.mark.parametrize("config", [*TABLE_IV[1], *TABLE_IV_MINI[1]])
+def test_heads_on_frames_differ_from_the_superb_head_by_head_and_training(config):
+    mini = config.endswith("_mini")
+    folder = RECIPES / ("EmoDB" if mini else "IEMOCAP") / "emotion" / "hparams"
+    sibling = "vesper_mini" if mini else "vesper4"
+    found = differing(folder / f"{config}.yaml", folder / f"{sibling}.yaml")
+    of_training = {"number_of_epochs", "lr_first", "warmup_epochs", "weight_decay", "lr_annealing"}
+    of_training |= {"max_grad_norm", "remove_vector_weight_decay"} | OF_THE_OPTIMIZER
+    of_features = {"features", "states_dtype", "dataloader_options", "eval_dataloader_options"}
+    assert found <= of_training | of_features | {"head", "export", "baselines", "output_folder"}
+
+
+def test_training_of_table_iv_is_that_of_the_heads_papers():
+    for corpus in TABLE_IV[0]:
+        folder = RECIPES / corpus / "emotion" / "hparams"
+        shift = plain(folder / "shiftformer.yaml")
+        table = dict(lr=5e-4, lr_first=5e-7, lr_final=5e-6, weight_decay=0.05, warmup_epochs=5)
+        table |= dict(number_of_epochs=100, batch_size=32, max_grad_norm=5.0)
+        assert {key: shift[key] for key in table} == table
+        speech = plain(folder / "speechformer.yaml")
+        table = dict(lr=1e-3 if corpus == "MELD" else 5e-4, momentum=0.9, number_of_epochs=120)
+        assert {key: speech[key] for key in table} == table
+        assert speech["lr_final"] == ("ref", "<lr> / 100")
 
 
 @pytest.mark.parametrize("recipe", ["own_data", "cross_corpus"])
