@@ -12,6 +12,7 @@ State N/2 is the output of layer N/2 *before* the word mask is applied to it.
 """
 
 import torch
+import torch.distributed as dist
 import torch.nn as nn
 
 from vesper_lobes.lengths import frame_mask
@@ -37,6 +38,10 @@ class VesperLosses(nn.Module):
         our default). ``sum_frames``: mean over dimensions, summed over the counted frames, as the
         paper writes it; besides scale it weighs ``x`` about twice as much, since twice as many
         frames are counted in it.
+
+    With several processes each must call it at every step, with its own part of the batch: the
+    counts of frames are added up over all, so that the mean of their losses is that of one process
+    with the whole batch.
 
     Raises
     ------
@@ -98,16 +103,35 @@ class VesperLosses(nn.Module):
             "h": (top, teacher_top, real & masks.word),
             "x": (top, teacher_middle, real),
         }
-        losses = {name: self._loss(name, *task) for name, task in tasks.items()}
+        divisors = self._divisors([counted for *_, counted in tasks.values()])
+        losses = {
+            name: self._loss(name, *task, divisor)
+            for (name, task), divisor in zip(tasks.items(), divisors, strict=True)
+        }
         losses["total"] = sum(self.weights[name] * losses[name] for name in self.predictors)
         return losses
 
-    def _loss(self, name, state, target, counted):
+    def _divisors(self, masks):
+        """What each sum over counted frames is divided by, (3,).
+
+        Chosen so that the mean over processes, which DDP takes of gradients, is the loss of all
+        their utterances as one batch: frames are counted over all processes.
+        """
+        counts = torch.stack([counted.sum() for counted in masks]).float()
+        processes = dist.get_world_size() if dist.is_initialized() else 1
+        if self.reduction == "sum_frames":
+            return torch.full_like(counts, 1 / processes)
+        if processes > 1:
+            dist.all_reduce(counts)
+        return counts.clamp(min=1) / processes
+
+    def _loss(self, name, state, target, counted, divisor):
         if name not in self.predictors:
             return torch.zeros((), device=state.device)
         # before the predictor: a NaN in padding would reach its weights as 0 * NaN
         state = state.masked_fill(~counted.unsqueeze(-1), 0.0)
-        return masked_mse(self.predictors[name](state), target, counted, self.reduction)
+        total = masked_mse(self.predictors[name](state), target, counted, "sum_frames")
+        return total / divisor
 
 
 def masked_mse(predictions, targets, counted, reduction="mean"):
