@@ -9,7 +9,8 @@ rate and number of channels are read. A file that cannot be classified is report
 go on; the exit code is 0 if all were classified, 1 if some were not, 2 if nothing could be started.
 
 Audio longer than the model's crop is cut into equal pieces whose frames are averaged, or only its
-beginning is heard, as the model's classifier.json says (``long_audio``).
+beginning is heard, as the model's classifier.json says (``long_audio``); without a crop it is heard
+in windows. Memory stays that of a minute of speech, and files above a minute are named.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from vesper_lobes.audio import read_audio
 from vesper_lobes.export import load_classifier
 from vesper_lobes.lengths import SAMPLE_RATE
+from vesper_lobes.long_audio import LONG_SECONDS
 
 SUFFIXES = set(".wav .flac .mp3 .ogg .oga .opus .aif .aiff .au .w64 .caf".split())
 
@@ -98,6 +100,10 @@ def _classify_batch(model, files):
             wavs[file] = read_audio(file)
         except (ValueError, OSError) as error:
             rows[file] = Row(str(file), None, "", [], str(error))
+            continue
+        seconds = len(wavs[file]) / SAMPLE_RATE
+        if seconds > LONG_SECONDS:
+            tqdm.write(f"{file}: {model.embedding_model.how_heard(seconds)}", file=sys.stderr)
     for group in (list(wavs), *([file] for file in wavs)):
         waiting = [file for file in group if file not in rows]
         if not waiting:

@@ -12,6 +12,8 @@ strictly, and :class:`vesper_lobes.strict_loading.CheckedPretrainer` ends by com
 model's answer to a fixed waveform with the one it gave when it was exported.
 """
 
+import math
+
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.dataio.preprocess import AudioNormalizer
@@ -25,13 +27,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vesper_lobes.heads import SuperbHead
 from vesper_lobes.lengths import FIELD, SAMPLE_RATE, sample_lengths
+from vesper_lobes.long_audio import WINDOW_SECONDS, pool_long
 from vesper_lobes.pooling import LayerMix, masked_mean
 from vesper_lobes.strict_loading import existing, load_strictly, read_tensors
 
 HEADS = {"superb": SuperbHead}  # heads on a pooled utterance, by their name in classifier.json
 LONG_AUDIO_RULES = ("chunks", "first")
-MAX_SECONDS = 30.0  # longest piece in one pass where no crop is set: attention is quadratic in time
-PIECES_PER_PASS = 8  # bounds memory on long recordings
+MAX_SECONDS = 30.0  # longest utterance in one pass where no crop is set
+SECONDS_PER_PASS = 60.0  # of pieces that are encoded together: bounds memory on long recordings
 
 
 def check_waveforms(wavs, lengths=None):
@@ -130,7 +133,8 @@ class EmbeddingModel(nn.Module):
     ``chunks`` cuts an utterance into the least number of equal pieces no longer than the crop and
     averages over all their frames (each piece normalised by itself, as a crop in training);
     ``first`` listens to the first crop only, as the published evaluation does. Shorter audio is
-    one piece under both rules.
+    one piece under both rules. A model trained without a crop hears up to 30 s at once and more in
+    windows, which come closer to the whole pass (:mod:`vesper_lobes.long_audio`).
 
     Arguments
     ---------
@@ -139,7 +143,7 @@ class EmbeddingModel(nn.Module):
     layer_mix : str
         "weighted_sum" or "last".
     crop_seconds : float, optional
-        Longest piece; None: 30 s.
+        Longest piece; None: no pieces.
     long_audio : str
         "chunks" or "first".
     """
@@ -154,6 +158,8 @@ class EmbeddingModel(nn.Module):
             raise ValueError(f"crop_seconds must be positive, not {crop_seconds}")
         self.num_states, self.long_audio = num_states, long_audio
         self.longest = round((crop_seconds or MAX_SECONDS) * SAMPLE_RATE)  # samples
+        self.windowed = crop_seconds is None and long_audio == "chunks"
+        self.pieces_per_pass = max(1, int(SECONDS_PER_PASS * SAMPLE_RATE // self.longest))
         self.layer_mix = LayerMix(num_states, layer_mix)
         self.encoder = None  # set_encoder: there is no encoder with random weights
         self.mix_loaded = False
@@ -202,23 +208,53 @@ class EmbeddingModel(nn.Module):
         pieces, owner = self._pieces(wavs, lengths)
         sums = wavs.new_zeros(wavs.shape[0], self.encoder.hidden_size, dtype=torch.float32)
         frames = wavs.new_zeros(wavs.shape[0], dtype=torch.float32)
-        for first in range(0, len(pieces), PIECES_PER_PASS):
-            rows = owner[first : first + PIECES_PER_PASS]
-            means, counts = self._embed(pieces[first : first + PIECES_PER_PASS])
+        for first in range(0, len(pieces), self.pieces_per_pass):
+            rows = owner[first : first + self.pieces_per_pass]
+            means, counts = self._embed(pieces[first : first + self.pieces_per_pass])
             sums = sums.index_add(0, rows, means.float() * counts.unsqueeze(-1))
             frames = frames.index_add(0, rows, counts)
-        return (sums / frames.unsqueeze(-1)).unsqueeze(1)  # (B, 1, D)
+        embedded = sums / frames.clamp(min=1).unsqueeze(-1)
+        for row in self._rows_in_windows(lengths):
+            states = pool_long(self.encoder, wavs[row, : lengths[row]], name=f"utterance {row}")
+            embedded[row] = self.layer_mix(states.unsqueeze(0))[0]
+        return embedded.unsqueeze(1)  # (B, 1, D)
+
+    def how_heard(self, seconds):
+        """What happens to audio of this length, in words; "" where it is heard at once.
+
+        Example
+        -------
+        >>> EmbeddingModel(num_states=5, crop_seconds=6.5).how_heard(600)
+        '600 s, heard in 93 pieces of at most 6.5 s'
+        """
+        crop = self.longest / SAMPLE_RATE
+        if seconds <= crop:
+            return ""
+        if self.long_audio == "first":
+            return f"{seconds:.0f} s, of which the first {crop:g} s are heard"
+        if self.windowed:
+            return f"{seconds:.0f} s, heard in windows of at most {WINDOW_SECONDS:g} s"
+        return f"{seconds:.0f} s, heard in {math.ceil(seconds / crop)} pieces of at most {crop:g} s"
+
+    def _rows_in_windows(self, lengths):
+        """Numbers of the rows that are too long for one pass and not cut into crops."""
+        if not self.windowed:
+            return []
+        return [row for row, length in enumerate(lengths.tolist()) if length > self.longest]
 
     def _pieces(self, wavs, lengths):
         """Cut rows at their real length, long ones into pieces; and each piece's row."""
         pieces, owner = [], []
+        in_windows = self._rows_in_windows(lengths)
         for row, (wav, length) in enumerate(zip(wavs, lengths.tolist(), strict=True)):
+            if row in in_windows:
+                continue
             if self.long_audio == "first":
                 length = min(length, self.longest)
             count = -(-length // self.longest)
             pieces.extend(wav[:length].tensor_split(count))
             owner.extend([row] * count)
-        return pieces, torch.tensor(owner, device=wavs.device)
+        return pieces, torch.tensor(owner, dtype=torch.long, device=wavs.device)
 
     def _embed(self, pieces):
         """Mean over the frames of the mixed states (P, D), and the number of frames (P,)."""

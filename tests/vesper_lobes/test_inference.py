@@ -7,6 +7,7 @@ from exported_model import CLASSES, build_export, build_parts, speechlike, write
 
 from vesper_lobes.export import load_classifier
 from vesper_lobes.inference import EmbeddingModel, LogProbabilities, MonoResampler
+from vesper_lobes.long_audio import pool_long
 from vesper_lobes.pooling import masked_mean
 
 
@@ -54,6 +55,22 @@ def test_more_pieces_than_one_pass_takes(tiny_config):
     together = model(wavs)
     for row in range(3):
         assert torch.allclose(together[row], model(wavs[row : row + 1])[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_a_crop_long_audio_is_heard_in_windows(tiny_config):
+    model, encoder, mix = embedding_model(tiny_config())
+    wavs = torch.zeros(3, 16000 * 70)
+    for row, seconds in enumerate((2.0, 70.0, 65.0)):
+        wavs[row, : round(16000 * seconds)] = speechlike(seconds, seed=row)
+    together = model(wavs, torch.tensor([2.0, 70.0, 65.0]) / 70)
+    for row, seconds in ((0, 2.0), (1, 70.0), (2, 65.0)):
+        alone = model(wavs[row : row + 1, : round(16000 * seconds)])
+        assert torch.allclose(together[row], alone[0], atol=1e-5)
+    expected = mix(pool_long(encoder, wavs[1]).unsqueeze(0))[0]
+    assert torch.allclose(together[1, 0], expected, atol=1e-6)
+    assert model.how_heard(70.0) == "70 s, heard in windows of at most 30 s"
+    assert model.how_heard(30.0) == ""
 
 
 def test_no_weights_no_answer(tiny_config):
