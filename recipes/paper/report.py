@@ -10,6 +10,7 @@ verdicts.json, commands.txt and the figures.
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def page(grid, targets, judged, folder, complexity):
         Heading("What was run", "run"),
         *report_facts.run_section(grid, f"{grid.size}/commands.txt"),
         Paragraph("The whole grid, and this page from it:"),
-        Code("\n".join(MAKING).format(size=grid.size)),
+        Code(f"{reproducing(grid)}\n{rendering(grid)}"),
     ]
     return blocks + ([Code("\n".join(commands), "Every command", only="html")] if commands else [])
 
@@ -126,8 +127,7 @@ def verdict_blocks(judged, grid, folder):
         "contradicted, diamond: undecided). Cross: the paper's own difference, on its corpora and "
         "with its models, without an interval."
     )
-    command = MAKING[1].format(size=grid.size)
-    name = f"{grid.size}/verdicts.png"
+    command, name = rendering(grid), f"{grid.size}/verdicts.png"
     return [
         *blocks,
         Figure("differences of all pairs with intervals", caption, command, name, svg),
@@ -136,10 +136,20 @@ def verdict_blocks(judged, grid, folder):
     ]
 
 
-MAKING = (
-    "python recipes/paper/reproduce.py --size {size} --tables all",
-    "python recipes/paper/report.py --work recipes/paper/results/{size} --out results/paper",
-)
+def reproducing(grid):
+    """The command that runs the grid; the inputs are those its commands name."""
+    commands = " ".join(grid.record.get("commands", {}).values())
+    names = dict.fromkeys(re.findall(r"{([a-z0-9_]+)}", commands))
+    data = "".join(f" {name}=DIR" for name in names if name != "work")
+    return f"{REPRODUCE} --size {grid.size}" + (f" --data{data}" if data else "")
+
+
+def rendering(grid):
+    """The command that makes this page."""
+    return f"{RENDER} --work recipes/paper/results/{grid.size} --out results/paper"
+
+
+REPRODUCE, RENDER = "python recipes/paper/reproduce.py", "python recipes/paper/report.py"
 TABLES = (
     "The paper's columns are IEMOCAP, MELD and CREMA-D; ours are the corpora of this run. They are "
     "different speech, and differences between a paper's column and one of ours mean nothing; "

@@ -67,8 +67,8 @@ def caption5(facts):
     )
     return (
         f"`{facts['file']}`, {facts['seconds']:.1f} s, {facts['strategy']} masks: "
-        f"{facts['phoneme_centres']} phoneme centres with spans of 160 ms, "
-        f"{facts['word_centres']} of them word centres with spans of 800 ms, as pretraining draws "
+        f"{facts['phoneme_centres']} phoneme centres with spans of 160 ms, among them "
+        f"{facts['word_centres']} for word spans of 800 ms, as pretraining draws "
         f"them with seed {facts['seed']} in epoch {facts['epoch']}. Hidden: "
         f"{100 * shares['phoneme']:.0f} % of the frames at phoneme level (of the zones: {parts}), "
         f"{100 * shares['word']:.0f} % at word level. The paper's 20 and 4 positions belong to "
@@ -106,7 +106,7 @@ def run_section(grid, commands_file):
     if wall:
         parts.append(f"{wall / 3600:.2f} hours by the clock")
     if "jobs" in record:
-        parts.append(f"{record['jobs']} at once, {record.get('threads', 1)} thread(s) each")
+        parts.append(f"{record['jobs']} at once, threads of each: {record.get('threads', 1)}")
     if "cores" in machine:
         parts.append(f"on {machine['cores']} CPU cores")
     blocks = [Paragraph(f"{'; '.join(parts)}."), encoders_table(grid)]
@@ -150,12 +150,18 @@ def encoders_table(grid):
                 spoken(record or {}),
             ]
         )
-    head = ["encoder", "how", "steps", "hours of audio,\nrepeats counted", "minutes"]
-    caption = "Heard: utterances and hours of speech without labels, the teacher's included."
+    head = ["encoder", "how", "steps", "hours of audio,\nrepeats counted", "minutes", "heard"]
+    caption = (
+        "Heard, without labels: the encoder's own utterances; speakers, the teacher's included."
+    )
+    heard = {line[-1] for line in lines}
+    if len(heard) == 1:  # then a column would say it over and over
+        caption = f"Heard by all, without labels: {heard.pop()}."
+        head, lines = head[:-1], [line[:-1] for line in lines]
     if waiting:
         shown = ", ".join(f"`{name}`" for name in waiting)
         caption += f" Published, or not trained yet: {shown}."
-    return Table([*head, "heard"], lines, caption, (2, 3, 4))
+    return Table(head, lines, caption, (2, 3, 4))
 
 
 def read_if(path):

@@ -10,10 +10,10 @@ NOT_RUN = "not run"
 HEARD = "transductive"
 GAP = "\N{NO-BREAK SPACE}"
 MINI_NAMES = {
-    "base": "mini Base (6 layers)",
-    "v4": "mini Vesper-4 (2 layers)",
-    "large": "mini Large (12 layers)",
-    "v12": "mini Vesper-12 (6 layers)",
+    "base": "mini, 6 layers",
+    "v4": "mini, 2 layers",
+    "large": "mini, 12 layers",
+    "v12": "mini, 6 layers",
 }
 FOOTNOTES = "¹²³⁴⁵⁶⁷⁸⁹"
 SHOWN = ("WA", "UA", "WF1")
@@ -107,7 +107,9 @@ def result_table(name, grid, targets):
         lines += reference_lines(grid, len(targets.corpora))
     caption = "WA / UA / WF1 in per cent; in brackets the 95 % interval of UA over speakers."
     footnotes = [f"{FOOTNOTES[place]} {note}." for place, note in enumerate(notes)]
-    caption = " ".join([caption, PROTOCOLS, EXPLAINED[name], size_note(targets), *footnotes])
+    meld = [MELD] if "MELD" in grid.corpora else []
+    parts = [caption, PROTOCOLS, *meld, EXPLAINED[name], size_note(targets), *footnotes]
+    caption = " ".join(filter(None, parts))
     return [
         Heading(f"Table {name}. {table['title']}", f"table-{name}", 3),
         Table(head, lines, caption),
@@ -117,6 +119,10 @@ def result_table(name, grid, targets):
 PROTOCOLS = (
     "B: epoch chosen on other speakers, folds pooled. A: epoch chosen on the test fold, as the "
     "released code does, mean of folds."
+)
+MELD = (
+    "MELD has its own splits, which share speakers: the epoch is chosen on its dev set under both, "
+    "and intervals resample dialogues."
 )
 
 

@@ -231,14 +231,15 @@ def scale_section(judged, grid):
     alone = {ONE_PRETRAINING, ONE_SEED}
     single = sum(bool(alone & set(pair["notes"])) for *_, pair in pairs)
     split = sum(DISAGREE in p["notes"] for *_, p in pairs)
+    few, more = judged["expected_by_chance"]
     items = [
         f"**Fineness.** The smallest true difference that a pair finds in 80 % of cases is "
         f"{fine.min():.1f} to {fine.max():.1f} points of UA, {np.median(fine):.1f} in the median. "
         f"Of the {len(own)} differences that the paper's tables print for these pairs, {small} "
         "are smaller than that: an undecided pair is no evidence against them.",
         f"**Many pairs.** {judged['pairs_run']} different pairs were judged at 95 %, without a "
-        f"correction. Were there no difference anywhere, about "
-        f"{judged['expected_by_chance']:.1f} of them would come out supported or contradicted.",
+        f"correction. Were there no difference anywhere, about {few:.0f} to {more:.0f} of them "
+        "would come out supported or contradicted.",
         "**Few speakers.** A percentile bootstrap over so few speakers is too narrow; for normal "
         f"scores its 95 % intervals hold the truth in: {coverage}. The mean over corpora fares a "
         "little better.",

@@ -40,7 +40,7 @@ HEAD_NAMES = {
     "shiftformer": "ShiftFormer",
     "speechformer": "SpeechFormer-S",
 }
-LOSS_NAMES = {"h": "h alone", "lh": "l, h", "hx": "h, x", "lhx": "all three"}
+LOSS_NAMES = {"h": "h alone", "lh": "l + h", "hx": "h + x", "lhx": "all three"}
 MASK_NAMES = {
     "guided": "guided",
     "random": "random, as many positions",

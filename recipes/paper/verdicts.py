@@ -97,9 +97,10 @@ def judge(grid, targets, claims, draws=DRAWS):
     -------
     dict
         ``claims``: list of dict with id, table, claim, of_paper, metric, verdict, paper (see
-        `in_paper`) and pairs (see `judge_pair`). ``expected_by_chance``: how many of the decided
-        pairs would be decided wrongly, were there no difference anywhere. ``coverage``: what
-        share of 95 % intervals of this kind hold the truth, by corpus, for normal scores.
+        `in_paper`) and pairs (see `judge_pair`). ``expected_by_chance``: how many pairs would
+        be decided, were there no difference anywhere: if intervals were exact, and if all were as
+        narrow as the narrowest corpus's. ``coverage``: what share of 95 % intervals of this kind
+        hold the truth, by corpus, for normal scores.
         ``transductive``: corpora whose test speakers an encoder has heard.
     """
     known, judged = {}, []
@@ -129,6 +130,8 @@ def judge(grid, targets, claims, draws=DRAWS):
         for pair, found in known.items()
         if found["verdict"] != NOT_RUN
     }
+    coverage = _coverage(grid)
+    narrowest = min([entry["coverage"] for entry in coverage.values()] + [LEVEL])
     return {
         "size": grid.size,
         "protocol": PROTOCOL,
@@ -136,8 +139,8 @@ def judge(grid, targets, claims, draws=DRAWS):
         "draws": draws,
         "pairs": len(different),
         "pairs_run": len(run),
-        "expected_by_chance": round((1 - LEVEL) * len(run), 2),
-        "coverage": _coverage(grid),
+        "expected_by_chance": [round((1 - share) * len(run), 1) for share in (LEVEL, narrowest)],
+        "coverage": coverage,
         "transductive": sorted(
             {row.corpus for row in grid.rows.values() if row.metrics["ssl_saw_test_audio"]}
         ),
@@ -341,7 +344,7 @@ def _sentence(pair, corpus, metric, plus, minus):
     """A comparison that the paper's figures do not bear out, with the figures."""
     if len(plus) > 1:
         costs = f"{100 * (plus[0] - minus[0]):.1f} against {100 * (minus[1] - plus[1]):.1f} points"
-        return f"{label_of(pair)}: {corpus} {metric} {costs}"
+        return f"{label_of(pair)}: {corpus} {metric} {costs}".replace(" -", " \N{MINUS SIGN}")
     sign = "=" if plus == minus else "<"
     figures = f"{100 * plus[0]:.1f} {sign} {100 * minus[0]:.1f}"
     return f"{label_of(pair)}: {corpus} {metric} {figures}"

@@ -19,7 +19,7 @@ FOLDS = 2
 def predictions(corpus, skill, seed, fold):
     """Test predictions of a fold; speakers differ in how well everybody reads them."""
     speakers, each, classes = CORPORA[corpus]
-    random = np.random.default_rng([seed, fold])
+    random = np.random.default_rng([seed, fold, speakers])  # corpora must not share their noise
     rows = []
     for speaker in range(fold, speakers, FOLDS):
         ease = 0.2 * (speaker / speakers - 0.5)

@@ -1,0 +1,79 @@
+"""Figure 5: the masks that pretraining would draw, for any recording, and the command that did."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "recipes" / "paper"))
+import figure5
+from figure5 import main, make, masked
+
+from vesper_lobes.audio import read_audio
+from vesper_lobes.lengths import n_frames
+from vesper_lobes.masker import HIGH, LOW, NOISE
+
+
+@pytest.fixture
+def wav(tmp_path):
+    """Two seconds of loud, soft and silent stretches, at a rate of its own."""
+    time = np.arange(2 * 22050) / 22050
+    level = np.clip(np.sin(2 * np.pi * 2.5 * time), 0.02, 1) * np.exp(-0.6 * time)
+    path = tmp_path / "some speech.wav"
+    soundfile.write(path, 0.5 * level * np.sin(2 * np.pi * 200 * time), 22050)
+    return path
+
+
+def test_pictures_numbers_and_a_command_that_draws_them_again(wav, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "figures" / "figure5.png"
+    assert main(["--wav", str(wav), "--out", str(out), "--seed", "3"]) == 0
+    facts = json.loads(out.with_suffix(".json").read_text())
+    svg = out.with_suffix(".svg").read_text()
+    assert 0 < out.stat().st_size < 300_000 and svg.startswith("<svg") and "var(--ink)" in svg
+    assert "phoneme: 8 centres hide" in capsys.readouterr().out
+    assert str(tmp_path) not in out.with_suffix(".json").read_text() + svg
+    words = shlex.split(facts["command"].replace("'/path/to/some speech.wav'", f"'{wav}'"))
+    monkeypatch.chdir(tmp_path)
+    assert main(words[2:]) == 0
+    assert json.loads(Path("figure5.json").read_text()) == facts
+    assert Path("figure5.svg").read_text() == svg
+    assert Path("figure5.png").read_bytes() == out.read_bytes()
+
+
+def test_centres_lie_in_their_zones_and_words_among_the_phonemes(wav):
+    arrays, shares = masked(read_audio(wav), "x")
+    centres = arrays["zones"][arrays["phoneme_centres"]]
+    assert (centres == HIGH).sum() == (centres == LOW).sum() == 4 and not (centres == NOISE).any()
+    assert set(arrays["word_centres"]) < set(arrays["phoneme_centres"])
+    assert len(arrays["energy"]) == n_frames(len(arrays["wav"])) == 99
+    assert shares["phoneme"] == pytest.approx(arrays["phoneme"].mean(), abs=1e-6)
+
+
+def test_strategies_and_seeds(wav, tmp_path):
+    found = {s: make(wav, tmp_path / f"{s}.png", s) for s in figure5.STRATEGIES}
+    hidden = {s: facts["shares"]["phoneme"] for s, facts in found.items()}
+    assert hidden["random_matched"] == hidden["guided"] != hidden["random"]
+    other = make(wav, tmp_path / "other.png", seed=4)
+    assert other["shares"] != found["guided"]["shares"]
+    paper = make(wav, tmp_path / "paper.png", positions="paper")
+    assert (paper["phoneme_centres"], paper["word_centres"]) == (20, 4)
+
+
+def test_only_the_start_of_a_long_file_unless_told(wav, tmp_path):
+    assert make(wav, tmp_path / "a.png", seconds=1.0)["frames"] == 49
+    assert make(wav, tmp_path / "a.png", seconds=0)["frames"] == 99
+
+
+def test_silence_is_drawn_and_what_cannot_be_is_refused(tmp_path, capsys):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    assert make(tmp_path / "silent.wav", tmp_path / "a.png")["shares"]["noise"] == 1
+    soundfile.write(tmp_path / "short.wav", np.zeros(300), 16000)
+    assert main(["--wav", str(tmp_path / "short.wav"), "--out", str(tmp_path / "b.png")]) == 2
+    assert "no frame" in capsys.readouterr().err and not (tmp_path / "b.png").exists()
+    assert main(["--wav", str(tmp_path / "none.wav"), "--out", str(tmp_path / "b.png")]) == 2
+    assert main(["--wav", str(tmp_path / "silent.wav"), "--out", str(tmp_path / "b.jpg")]) == 2
+    assert "ends in .png" in capsys.readouterr().err
