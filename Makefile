@@ -1,6 +1,8 @@
 # make setup       the virtual environment in .venv, reused while up to date
 # make quickstart  the whole method on a synthetic corpus; ends with results/quickstart/report.html
 # make test        the default test suite (real speech too, where VESPER_TEST_DATA names it)
+# make bench       the CPU benchmarks into results/benchmarks/*.json, and the tables made from them (a
+#                  quarter of an hour on two quiet cores)
 # make lint        ruff and yamllint
 # make clean       the quickstart's results; .venv stays
 #
@@ -25,7 +27,9 @@ export OMP_WAIT_POLICY
 
 python = $(VENV)/bin/python
 
-.PHONY: setup quickstart test lint clean
+benchmarks = complexity headers input encoder_cpu pretrain_step finetune growth
+
+.PHONY: setup quickstart test bench lint clean
 
 setup:
 	@.ci/make_venv.sh $(VENV)
@@ -35,6 +39,13 @@ quickstart: setup
 
 test: setup
 	@$(python) -m pytest $(PYTEST_ARGS)
+
+bench: setup
+	@for name in $(benchmarks); do \
+		echo "== benchmarks/$$name.py"; \
+		$(python) benchmarks/$$name.py --json results/benchmarks/$$name.json || exit 1; \
+	done
+	@$(python) recipes/tables.py
 
 lint: setup
 	@$(python) -m ruff check .

@@ -1,6 +1,7 @@
 """Tables in README files come from committed metrics.json and are up to date."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -74,3 +75,54 @@ def test_what_a_reader_must_know_stands_in_the_row(tables, checkout):
 
 def test_without_results_the_table_says_so(tables, tmp_path):
     assert tables.table("meld", tmp_path) == "No results are published yet.\n"
+
+
+def test_speed_is_a_table_of_what_the_benchmarks_wrote(tables, tmp_path):
+    """Ratio rows anywhere in a result; the peer named; no GPU claimed that was not run."""
+    spread = {"median": 2.0, "min": 1.5, "max": 2.5}
+    one = dict.fromkeys(spread, 1.0)
+    rows = [
+        {"name": "transformers", "seconds": dict.fromkeys(spread, 0.8), "ratio": one},
+        {"name": "ours", "seconds": dict.fromkeys(spread, 0.4), "ratio": spread},
+    ]
+    machine = {"processor": "A CPU", "threads": 2, "cores": 4, "capability": "AVX", "torch": "2"}
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "step.json").write_text(json.dumps({"machine": machine, "rows": rows}))
+    (folder / "other.json").write_text(json.dumps({"machine": machine, "batch 8": rows}))
+    (folder / "complexity.json").write_text(json.dumps({"rows": [{"model": "a"}]}))
+    text = tables.table("benchmarks", tmp_path)
+    assert "| step | transformers | 800 ms | peer |" in text
+    assert "| other, batch 8 | ours | 400 ms | 2.00 [1.50, 2.50] |" in text
+    assert text.count("Measured on A CPU, 2 of 4 cores") == 1 and "has not been run" in text
+    alone = tables.table("benchmarks/step", tmp_path)
+    assert "other" not in alone and "has not been run" not in alone
+    assert tables.table("benchmarks/missing", tmp_path) == tables.NOTHING
+
+
+def test_lines_of_a_store(tables):
+    store = {
+        "fill_hours_lssed": {"bf16": 20.0, "int8": 21.0},
+        "break_even_epochs": {"bf16": 1.25},
+        "lssed_gb": {"int8": 95.2},
+        "errors": {"int8": {"8 outlier dimensions": {"last": {"rms": 0.0091}}}},
+    }
+    lines = tables.speed_lines("pretrain_step", {"setting": "tiny", "rows": [], "store": store})
+    assert lines[0][2:] == ["20 h", "paid after 1.2 epochs"] and lines[1][3] == ""
+    assert lines[2][1] == "int8: 95 GB for LSSED, rms error 0.91 %"
+
+
+def test_lines_of_fine_tuning_and_of_growth(tables):
+    finetune = {
+        "setting": "9 utterances",
+        "encoder_pass_seconds": {"extrapolated": 1000.0},
+        "heads_seconds": 42.0,
+        "total_seconds": {"cached": 1042.0, "encoder_every_time_extrapolated": 72000.0},
+        "ratio": 69.1,
+    }
+    lines = tables.speed_lines("finetune", finetune)
+    assert lines[0][2:] == ["20 h", "peer"] and lines[1][2:] == ["17.4 min", "69"]
+    point = {"kind": "length", "model": "mini", "memory_mb": 99.6}
+    growth = [{**point, "seconds": s, "seconds_taken": s / 100} for s in (1, 60)]
+    (line,) = tables.speed_lines("growth", {"rows": growth})
+    assert line[1:] == ["mini, 60 s of audio whole, 100 MB", "600 ms", ""]
