@@ -273,10 +273,20 @@ def one_thread():
 
 @contextlib.contextmanager
 def quiet_speechbrain():
-    """Warnings only: a run makes thousands of epochs, each with lines of its own otherwise."""
+    """Warnings only: a run makes thousands of epochs, each with lines of its own otherwise.
+
+    Nor the warning that a LayerMix of the last state alone, which has no parameters, was saved.
+    """
     before = logging.root.manager.disable
     logging.disable(max(before, logging.INFO))
+    checkpoints = logging.getLogger("speechbrain.utils.checkpoints")
+    checkpoints.addFilter(_not_of_empty_states)
     try:
         yield
     finally:
+        checkpoints.removeFilter(_not_of_empty_states)
         logging.disable(before)
+
+
+def _not_of_empty_states(record):
+    return "empty state_dict" not in record.getMessage()

@@ -71,3 +71,24 @@ def test_wrong_shape_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="shape"):
         store.add(["a", "b"], np.ones((1, 2)))
     assert not list(tmp_path.iterdir())
+
+
+def test_keys_may_have_many_rows_each(tmp_path):
+    arrays = np.arange(12, dtype=np.float16).reshape(6, 2)
+    ShardStore(tmp_path, (2,), np.float16).add(["a", "b", "c"], arrays, counts=[3, 1, 2])
+    store = ShardStore(tmp_path, (2,), np.float16)
+    runs = store.runs(["c", "a"])
+    assert [run.tolist() for run in runs] == [arrays[4:].tolist(), arrays[:3].tolist()]
+    assert runs[0].dtype == np.float16
+    with pytest.raises(ValueError, match="rows"):
+        store.add(["d"], arrays, counts=[5])
+    assert len(ShardStore(tmp_path, (2,), np.float32)) == 0  # another type: not its shards
+    with pytest.raises(KeyError):
+        store.runs(["z"])
+
+
+def test_shards_written_before_rows_were_counted_are_read(tmp_path):
+    ShardStore(tmp_path, (2,)).add(["a", "b"], np.ones((2, 2)))
+    (index,) = tmp_path.glob("*.json")
+    index.write_text(json.dumps({"keys": ["a", "b"]}))
+    assert np.array_equal(ShardStore(tmp_path, (2,)).take(["b"]), [[1, 1]])
