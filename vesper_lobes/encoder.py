@@ -13,6 +13,9 @@ import torch
 from torch import nn
 
 from vesper_lobes.conv import ConvFrontEnd, ConvLayer, normalize_waveform
+from vesper_lobes.fast_conv import front_end_dtype, front_end_features
+from vesper_lobes.fast_cpu import WeightCache
+from vesper_lobes.fast_layers import layer_states, layers_dtype
 from vesper_lobes.lengths import FIELD, sample_lengths
 from vesper_lobes.transformer import FeatureProjection, PositionalConv, Transformer
 
@@ -58,6 +61,8 @@ class Encoder(nn.Module):
         self.config = config
         self.mask_after_pos_conv = mask_after_pos_conv
         self.frozen = False
+        self.fast = True
+        self.weight_cache = WeightCache()
         self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size))
         self.feature_extractor = ConvFrontEnd(config)
         self.feature_projection = FeatureProjection(config)
@@ -109,7 +114,12 @@ class Encoder(nn.Module):
         with torch.no_grad() if cnn_is_frozen else contextlib.nullcontext():
             if self.config.do_normalize:
                 wavs = normalize_waveform(wavs, lengths)
-            return self.feature_extractor(wavs, lengths)
+            dtype = front_end_dtype(self.feature_extractor, wavs) if self.fast else None
+            if dtype is None:
+                return self.feature_extractor(wavs, lengths)
+            return front_end_features(
+                self.feature_extractor, wavs, lengths, dtype, self.weight_cache
+            )
 
     def encode(self, features, lengths, phoneme_mask=None, word_mask=None, padded=True):
         """From the front end's output to all states.
@@ -126,9 +136,15 @@ class Encoder(nn.Module):
         padded : bool
             False promises that every row is whole, and saves the padding mask.
         """
+        dtype = layers_dtype(self, features) if self.fast else None
+        real_lengths = lengths if padded else None
+        if dtype is not None:
+            masks = (phoneme_mask, word_mask)
+            states = layer_states(self, features, real_lengths, masks, dtype, self.weight_cache)
+            return EncoderOutput(states, lengths)
         states = self.encoder(
             self.feature_projection(features),
-            lengths if padded else None,
+            real_lengths,
             phoneme_mask,
             word_mask,
             self.masked_spec_embed,
@@ -146,6 +162,11 @@ class Encoder(nn.Module):
         """The front end stays as it is (it has no dropout); the rest trains. Returns self."""
         self.feature_extractor.requires_grad_(False)
         return self
+
+    def _apply(self, fn, recurse=True):
+        """As nn.Module (``to``, ``half``, ``cuda``), letting go what was made from old weights."""
+        self.weight_cache.clear()
+        return super()._apply(fn, recurse)
 
     def train(self, mode=True):
         """As nn.Module, except that a frozen encoder stays in eval."""
