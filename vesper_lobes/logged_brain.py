@@ -77,6 +77,8 @@ class LoggedBrain(sb.Brain):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if isinstance(self.optimizer_step_limit, str):  # SpeechBrain's parser leaves it a string
+            self.optimizer_step_limit = int(self.optimizer_step_limit)
         self.means, self.valid_means = RunningMeans(), RunningMeans()
         self.history = History(f"{self.hparams.output_folder}/history.json")
         self.shown, self.logged, self.epoch, self.bar = {}, {}, 0, None

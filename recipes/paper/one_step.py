@@ -41,6 +41,7 @@ STEP = {
     "--warmup_epochs": "0",
     "--optimizer_step_limit": "1",
     "--valid_share": "0",
+    "--num_workers": "0",
 }
 
 
@@ -92,12 +93,13 @@ def train(cell, work):
     done = subprocess.run(
         [sys.executable, *words[1:]],
         cwd=ROOT / cell.folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     if done.returncode or not (out / "export" / "model.safetensors").is_file():
-        raise RuntimeError(f"{cell.name}: exit status {done.returncode}\n{done.stderr[-3000:]}")
+        raise RuntimeError(f"{cell.name}: exit status {done.returncode}\n{done.stdout[-3000:]}")
     shutil.rmtree(out / "save", ignore_errors=True)
 
 
