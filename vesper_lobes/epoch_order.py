@@ -17,6 +17,7 @@ from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from torch.utils.data import Sampler, SequentialSampler
 
 from vesper_lobes.logged_brain import world_size
+from vesper_lobes.pretrain_data import spare_parents_memory
 from vesper_lobes.tar_member import ADDRESS
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def ordered_loader(brain, dataset, options):
     dict
         For `train_loader_kwargs`.
     """
-    options = dict(options)
+    options = {"worker_init_fn": spare_parents_memory, **options}
     sampler = epoch_order(dataset, options.pop("shuffle", False), brain.hparams.seed)
     brain.train_sampler = options["sampler"] = sampler
     together = world_size() * options["batch_size"]  # utterances of a step

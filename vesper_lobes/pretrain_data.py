@@ -5,6 +5,7 @@ interruption change what an epoch holds. Only the crop is decoded, not the file 
 """
 
 import bisect
+import gc
 import multiprocessing
 from collections.abc import Mapping, Sequence
 
@@ -192,6 +193,14 @@ def crop_dataset(rows, reader):
         None without rows (SpeechBrain knows no empty dataset).
     """
     return CropDataset(rows, reader) if len(rows) else None
+
+
+def spare_parents_memory(worker):
+    """A loader's `worker_init_fn`: garbage collection leaves alone what the parent had.
+
+    To look through an object is to write to it, and a worker copies what it writes to.
+    """
+    gc.freeze()
 
 
 def split_rows(rows, valid_share, seed=0):

@@ -24,7 +24,8 @@ def corpus(tmp_path_factory):
     for k in range(12):
         rate, shape = (22050, (22050, 2)) if k == 3 else (16000, 8000 + 500 * k)
         name = "clip.11.x.wav" if k == 11 else f"clip{k:02d}.wav"
-        soundfile.write(folder / name, 0.1 * random.standard_normal(shape), rate)
+        loud = 0.5 if k == 5 else 0.1  # one of them clips
+        soundfile.write(folder / name, loud * random.standard_normal(shape), rate)
     prepare_folder(folder, folder / "prep")
     return folder
 
