@@ -1,5 +1,5 @@
 """``--optimizer_step_limit 5`` on the command line arrives as a string and stops SpeechBrain with a
-TypeError. Our Brains read it as a number; files that steps drive have a key of their own besides."""
+TypeError. Our Brains read it as a number; files driven by steps have a key of their own besides."""
 
 import re
 from pathlib import Path
