@@ -3,9 +3,11 @@ own that leaves biases, norms and embeddings unclipped. Ours clips the norm over
 
 import math
 
+import pytest
 import speechbrain as sb
 import torch
 
+from vesper_lobes.emotion_brain import EmotionBrain
 from vesper_lobes.logged_brain import LoggedBrain
 
 
@@ -33,6 +35,7 @@ def test_the_trap_is_real(tmp_path):
     assert math.isclose(weight, 5.0, rel_tol=1e-3) and bias == 50.0
 
 
-def test_ours_clips_all(tmp_path):
-    weight, bias = largest_gradients_stepped(LoggedBrain, tmp_path)
+@pytest.mark.parametrize("brain_class", [LoggedBrain, EmotionBrain])
+def test_ours_clips_all(brain_class, tmp_path):
+    weight, bias = largest_gradients_stepped(brain_class, tmp_path)
     assert math.isclose(math.hypot(weight, bias), 5.0, rel_tol=1e-3)
