@@ -10,7 +10,8 @@ A table stands in any Markdown file between two comments, and is replaced as a w
 
 ``results: emodb`` takes all configs of a corpus, ``results: emodb/vesper_mini`` one;
 ``results: benchmarks`` makes the table of speed from ``results/benchmarks/*.json``, which
-``make bench`` writes, ``results: benchmarks/finetune`` the lines of one benchmark.
+``make bench`` writes, ``results: benchmarks/finetune`` the lines of one benchmark;
+``results: paper/mini`` the verdicts on the paper's claims.
 """
 
 import argparse
@@ -37,6 +38,7 @@ HEARD_SPEECH = ("teacher", "extraction")  # baselines that share the encoder's p
 NOTHING = "No results are published yet.\n"
 SPEED = ("measured", "", "median", "ratio to the peer [min, max]")
 SPEED_HEAD = f"| {' | '.join(SPEED)} |\n|{'---|' * len(SPEED)}\n"
+CLAIMS = ("table", "claim", "verdict", "difference in UA, points [95 % interval]")
 NO_GPU = "The GPU benchmark (`benchmarks/gpu.py`) has not been run: no GPU was at hand.\n"
 
 
@@ -57,11 +59,29 @@ def table(what, results=ROOT / "results"):
     results = Path(results)
     if what.split("/")[0] == "benchmarks":
         return speed_table(what, results)
+    if what.split("/")[0] == "paper":
+        return claims_table(results / what / "verdicts.json")
     pattern = f"{what}/metrics.json" if "/" in what else f"{what}/*/metrics.json"
     paths = sorted(results.glob(pattern))
     if not paths:
         return NOTHING
     return HEAD + "".join(rows(path.parent.name, read_metrics(path)) for path in paths)
+
+
+def claims_table(path):
+    """Verdicts on the paper's claims, from the ``verdicts.json`` of a run of its grid."""
+    if not path.is_file():
+        return NOTHING
+    text = f"| {' | '.join(CLAIMS)} |\n|{'---|' * len(CLAIMS)}\n"
+    for claim in json.loads(path.read_text(encoding="utf-8"))["claims"]:
+        pairs = [pair["mean"]["UA"] for pair in claim["pairs"] if pair.get("mean")]
+        found = "; ".join(
+            f"{100 * p['difference']:+.1f} [{100 * p['ci'][0]:+.1f}, {100 * p['ci'][1]:+.1f}]"
+            for p in pairs
+        )
+        words = claim["claim"] + ("" if claim["of_paper"] else " (our control)")
+        text += f"| {claim['table']} | {words} | {claim['verdict']} | {found} |\n"
+    return text
 
 
 def speed_table(what, results):

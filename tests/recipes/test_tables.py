@@ -126,3 +126,24 @@ def test_lines_of_fine_tuning_and_of_growth(tables):
     growth = [{**point, "seconds": s, "seconds_taken": s / 100} for s in (1, 60)]
     (line,) = tables.speed_lines("growth", {"rows": growth})
     assert line[1:] == ["mini, 60 s of audio whole, 100 MB", "600 ms", ""]
+
+
+def test_claims_of_the_paper_with_their_intervals(tables, tmp_path):
+    pair = {"mean": {"UA": {"difference": 0.012, "ci": [-0.01, 0.034]}}}
+    claims = [
+        {
+            "table": "VI",
+            "claim": "A",
+            "of_paper": True,
+            "verdict": "undecided",
+            "pairs": [pair] * 2,
+        },
+        {"table": "VI", "claim": "B", "of_paper": False, "verdict": "not run", "pairs": [{}]},
+    ]
+    folder = tmp_path / "paper/mini"
+    folder.mkdir(parents=True)
+    (folder / "verdicts.json").write_text(json.dumps({"claims": claims}))
+    lines = tables.table("paper/mini", tmp_path).splitlines()
+    assert lines[2] == "| VI | A | undecided | +1.2 [-1.0, +3.4]; +1.2 [-1.0, +3.4] |"
+    assert lines[3] == "| VI | B (our control) | not run |  |"
+    assert tables.table("paper/full", tmp_path) == tables.NOTHING
