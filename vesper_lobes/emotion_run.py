@@ -2,7 +2,8 @@
 
 Everything that differs between corpora is data: the YAML and the preparer it names. A recipe's
 ``train.py`` is a Brain subclass and one call of :func:`run_recipe`. What the YAML must hold is what
-``recipes/EmoDB/emotion/hparams/vesper_mini.yaml`` holds.
+``recipes/EmoDB/emotion/hparams/vesper_mini.yaml`` holds; for a head that reads every frame also
+``features: frames`` and ``states_dtype``, as in ``shiftformer_mini.yaml`` beside it.
 
 ``<output_folder>/seed<s>/fold<k>/`` are the cells of the encoder in question (see
 :mod:`vesper_lobes.emotion_cells`), ``<output_folder>/baselines/<name>/...`` those it is compared

@@ -1,4 +1,8 @@
-"""Heads that read emotions out of an encoder's frames or pooled states."""
+"""The head that reads emotions out of pooled states, or frames.
+
+Those of Table IV, which need every frame, are :mod:`vesper_lobes.shiftformer` and
+:mod:`vesper_lobes.speechformer`.
+"""
 
 from torch import nn
 

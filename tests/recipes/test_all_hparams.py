@@ -107,6 +107,8 @@ def test_loads_builds_and_uses_every_key(path, tmp_path, tiny_teacher):
     overrides |= {"output_folder": str(tmp_path)}
     if "teacher_model" in keys:
         overrides |= {"teacher": tiny_teacher, "num_layers": 2}
+    if "features" in keys:
+        overrides |= {"input_dim": 64}  # set by a run, and 67 million parameters else
     hparams = load_hyperpyyaml(text, overrides)
     assert set(keys) - {"__set_seed"} == set(hparams)
     assert keys[:2] == ["seed", "__set_seed"]  # objects are built in the file's order
