@@ -20,6 +20,7 @@ from data_prep.speech_sources import prepare_speech, read_speech
 from vesper_lobes.brains import MaskedPredictionBrain
 from vesper_lobes.checkpoints import save_encoder
 from vesper_lobes.clusters import MfccClusters, fit_clusters
+from vesper_lobes.epoch_order import ordered_loader
 from vesper_lobes.keyed_random import keyed_seed
 from vesper_lobes.pretrain_data import crop_dataset, drop_short, split_rows
 from vesper_lobes.pretrain_record import write_record
@@ -33,7 +34,7 @@ class TeacherBrain(MaskedPredictionBrain):
 
 def read_rows(hparams):
     """Manifest rows to train on and to validate on."""
-    rows, short = drop_short(read_speech(**hparams["speech"]))
+    rows, short = drop_short(read_speech(**hparams["speech"], shards=hparams["shards"]))
     if short:
         logger.warning("%d utterances are shorter than one frame: %s", len(short), short[:5])
     return split_rows(rows, hparams["valid_share"])
@@ -64,7 +65,8 @@ def main(arguments):
         hparams = load_hyperpyyaml(file, overrides)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
 
-    run_on_main(prepare_speech, kwargs={**hparams["speech"], "file_list": hparams["file_list"]})
+    sources = {name: hparams[name] for name in ("file_list", "shards")}
+    run_on_main(prepare_speech, kwargs={**hparams["speech"], **sources})
     train_rows, valid_rows = read_rows(hparams)
     logger.info(
         "%d utterances (%.2f h) to train on, %d held out",
@@ -85,7 +87,7 @@ def main(arguments):
         hparams["epoch_counter"],
         train_data,
         crop_dataset(valid_rows, hparams["valid_reader"]),
-        train_loader_kwargs=hparams["train_loader"],
+        train_loader_kwargs=ordered_loader(brain, train_data, hparams["train_loader"]),
         valid_loader_kwargs=hparams["valid_loader"],
     )
     if if_main_process():

@@ -84,6 +84,16 @@ def test_an_interrupted_epoch_of_shards_goes_on(run_recipe, shard_options, tmp_p
     assert weights_hash(first) == weights_hash(second)
 
 
+def test_teachers_and_distillation_take_shards_too(
+    run_recipe, teacher_options, shard_options, tmp_path
+):
+    del teacher_options["data_folder"]
+    options = {**teacher_options, "shards": shard_options["shards"], "num_steps": 1}
+    assert run_recipe("teacher", "mini_large", tmp_path / "teacher", **options)
+    options = {**shard_options, "num_steps": 1, "warmup_steps": 1}
+    assert run_recipe("distill", "vesper_mini", tmp_path / "distill", **options)
+
+
 def test_the_log_tells_what_an_epoch_leaves_out(run_recipe, shard_options, tmp_path):
     run_recipe("pretrain", "vesper_mini", tmp_path / "run", **{**shard_options, "num_steps": 1})
     log = (tmp_path / "run/log.txt").read_text()
