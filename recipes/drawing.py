@@ -92,7 +92,12 @@ def svg_text(figure, name):
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
+    number = {}  # some of matplotlib's ids are addresses in memory: count instead
+    text = re.sub(
+        r'(id="|xlink:href="#|url\(#)([^")]+)',
+        lambda match: f"{match[1]}{name}-{number.setdefault(match[2], len(number))}",
+        text,
+    )
     for colour, variable in COLOURS.items():
         text = text.replace(colour, f"var({variable})")
     return text

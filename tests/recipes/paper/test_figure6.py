@@ -87,7 +87,7 @@ def test_features_are_the_time_means_of_the_last_layer(corpus):
 def test_neighbours_find_a_class_that_shows_in_all_speakers():
     rows, random = rows_of(), np.random.default_rng(0)
     features = random.normal(size=(len(rows), 8))
-    features[:, 0] += 10 * (rows["emotion"] == "calm")
+    features += 10 * (rows["emotion"] == "calm").to_numpy()[:, None]
     assert neighbours_of_others(features, rows, CLASSES)["UA"] == 1
 
 

@@ -66,6 +66,12 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def grid(work):
+    """The work folder, read."""
+    return read_grid(work)
+
+
+@pytest.fixture(scope="module")
 def counted(tmp_path_factory):
     """What benchmarks/complexity.py writes, without Vesper-12."""
     rows = [
@@ -159,8 +165,8 @@ def test_table_two_matches_to_the_last_digit(pages):
     assert "80.74 · 80.735" in text and "| 63.52 | 63.52 |" in text
 
 
-def test_coverage_of_the_masks_is_shown_against_guided(work):
-    head, rows, *_ = report_tables.coverage_table(read_grid(work))[0]
+def test_coverage_of_the_masks_is_shown_against_guided(grid):
+    head, rows, *_ = report_tables.coverage_table(grid)[0]
     assert [row[1] for row in rows] == ["guided", "random, as many positions"]
     assert rows[0][2] == "44.0" and rows[1][3] == "+16.0"
     speech = 0.44 * (0.2 * 1.4 + 0.3 * 1.2) / 0.5
@@ -215,8 +221,7 @@ def test_no_work_folder(report, tmp_path, capsys):
     assert "reproduce.py" in capsys.readouterr().err
 
 
-def test_baselines_and_chance_stand_below_table_three(work):
-    grid = read_grid(work)
+def test_baselines_and_chance_stand_below_table_three(grid):
     place = (key_of({"model": "base"}), "EmoDB", "B")
     grid.rows[place].metrics["baselines"]["mfcc_ridge"] = {"UA": 0.51, "ci": [0.4, 0.6]}
     table = report_tables.result_table("III", grid, read_targets())[1]
