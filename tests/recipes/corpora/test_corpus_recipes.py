@@ -175,6 +175,14 @@ def test_the_papers_optimizer_and_a_hub_encoders_yaml(run, tmp_path):
     assert metrics["n"] == 28 and not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["shiftformer", "speechformer"])
+def test_heads_on_frames_train_as_their_papers_say(run, tmp_path, config):
+    """MELD for its one fold; frames come from loader workers."""
+    metrics = run("MELD", tmp_path, "--warmup_epochs", "0", config=config, epochs=1)
+    assert metrics["n"] == 28 and len(list((tmp_path / "states").glob("frames-*"))) == 1
+
+
 @pytest.mark.parametrize("corpus", ["MELD", "CREMA-D", "RAVDESS"])
 def test_protocol_c_is_iemocaps_alone(run, tmp_path, corpus):
     with pytest.raises(ProtocolError, match=f"{corpus} has no protocol 'C'.*IEMOCAP only"):
