@@ -16,10 +16,11 @@ from pathlib import Path
 
 import report_facts
 import report_verdicts
+from claims import read_claims
 from report_document import Code, Figure, Heading, Paragraph, Tiles, html, markdown
 from report_tables import RELEASED_CODE, complexity_table, coverage_table, result_table
 from rows import read_grid, read_targets
-from verdicts import VERDICTS, judge, read_claims
+from verdicts import VERDICTS, judge
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import drawing

@@ -3,6 +3,7 @@
 import json
 
 from report_document import Code, Figure, Heading, Paragraph, Table
+from rows import VALUE_NAMES
 
 FIGURES = {
     "figure5": "python recipes/paper/figure5.py --wav FILE --out figure5.png",
@@ -126,10 +127,10 @@ def run_section(grid, commands_file):
 
 def encoders_table(grid):
     """One line an encoder: how it was made, how long it was trained, what it heard."""
-    names = [name for entry in grid.record["rows"] for name in entry["encoders"]]
+    made = {name: entry for entry in grid.record["rows"] for name in entry["encoders"]}
     seconds = grid.record.get("seconds", {})
     lines, waiting = [], []
-    for name in dict.fromkeys(names):
+    for name, entry in made.items():
         folder = grid.work / "cells" / name
         history, record = (
             read_if(folder / "history.json"),
@@ -143,7 +144,7 @@ def encoders_table(grid):
         lines.append(
             [
                 f"`{name}`",
-                made_how(record or {}),
+                made_how(entry),
                 str(history[-1]["optimizer_steps"]),
                 f"{heard:.1f}",
                 minutes,
@@ -169,13 +170,12 @@ def read_if(path):
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def made_how(record):
-    """Compression and masks of an encoder, from its record."""
-    parts = [record.get("compression", "").split(":")[0], record.get("masking", "")]
-    losses = record.get("loss_weights")
-    if losses:
-        parts.append("losses " + " + ".join(name for name in "lhx" if losses.get(name)))
-    return ", ".join(part for part in parts if part) or "masked prediction, from nothing"
+def made_how(entry):
+    """Compression, masks and losses of an encoder, from a row that uses it."""
+    if not entry["compression"]:
+        return "masked prediction, from nothing"
+    parts = (VALUE_NAMES[name][entry[name]] for name in ("compression", "masking", "losses"))
+    return " · ".join(parts)
 
 
 def spoken(record):

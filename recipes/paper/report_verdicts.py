@@ -16,6 +16,7 @@ from verdicts import (
     SUPPORTED,
     UNDECIDED,
     VERDICTS,
+    WITHIN,
 )
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -84,8 +85,10 @@ def measured(claim):
         verdicts = [pair["verdict"] for pair in claim["pairs"]]
         parts = (f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
         text = f"{len(verdicts)} pairs: " + ", ".join(parts)
-    split = sum(DISAGREE in pair["notes"] for pair in run)
-    return text + (f"\n{DISAGREE}" + (f" in {split}" if len(run) > 1 else "") if split else "")
+    for note in (DISAGREE, WITHIN):
+        count = sum(note in pair["notes"] for pair in run)
+        text += (f"\n{note}" + (f": {count}" if len(run) > 1 else "")) if count else ""
+    return text
 
 
 def finest(claim):
@@ -228,9 +231,6 @@ def scale_section(judged, grid):
         f"{corpus} ({entry['groups']} speakers) about {100 * entry['coverage']:.0f} %"
         for corpus, entry in judged["coverage"].items()
     )
-    alone = {ONE_PRETRAINING, ONE_SEED}
-    single = sum(bool(alone & set(pair["notes"])) for *_, pair in pairs)
-    split = sum(DISAGREE in p["notes"] for *_, p in pairs)
     few, more = judged["expected_by_chance"]
     items = [
         f"**Fineness.** The smallest true difference that a pair finds in 80 % of cases is "
@@ -243,13 +243,32 @@ def scale_section(judged, grid):
         "**Few speakers.** A percentile bootstrap over so few speakers is too narrow; for normal "
         f"scores its 95 % intervals hold the truth in: {coverage}. The mean over corpora fares a "
         "little better.",
-        f"**Pretraining noise.** Intervals are over speakers, for the encoders as they are. "
-        f"{single} of {len(pairs)} pairs rest on a single pretraining on a side at least: another "
-        "seed of it may move them by more than the interval shows. Where rows have several "
-        "pretrainings, the pair's table gives the difference for each"
-        + (f"; they disagree in sign in {split} pairs." if split else "."),
+        noise_item(judged, pairs),
     ]
     return [*blocks, Bullets(items)]
+
+
+def noise_item(judged, pairs):
+    """What another pretraining would change, as far as this run knows."""
+    single = sum(bool({ONE_PRETRAINING, ONE_SEED} & set(pair["notes"])) for *_, pair in pairs)
+    text = (
+        "**Pretraining noise.** Intervals are over speakers, for the encoders as they are. "
+        f"{single} of {len(pairs)} pairs rest on a single pretraining on a side at least."
+    )
+    noise = judged["pretraining_noise"]
+    if not noise:
+        return f"{text} How far another one would move them is not known from this run."
+    within = sum(WITHIN in pair["notes"] for *_, pair in pairs)
+    decided = sum(pair["verdict"] in (SUPPORTED, CONTRADICTED) for *_, pair in pairs)
+    reach = max([pair["pretraining_reach"] or 0 for *_, pair in pairs])
+    return (
+        f"{text} From one pretraining (and head seed) to the next a row's UA moves by "
+        f"{100 * noise['deviation']:.1f} points, the standard deviation over "
+        f"{noise['degrees']} degrees of freedom in the rows that have several; rows with one each "
+        f"may differ by {100 * reach:.1f} points for no other reason. {within} of the {decided} "
+        f"decided pairs are smaller than their own such reach: marked {WITHIN!r}, to be believed "
+        "when more pretrainings say the same."
+    )
 
 
 MINI = (

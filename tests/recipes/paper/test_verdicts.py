@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "recipes" / "paper"))
+import claims
 import verdicts
+from claims import Claim, Pair, read_claims
 from invented_grid import CORPORA, predictions, write_grid
 from rows import Grid, Row, key_of, read_grid, read_targets
 from verdicts import (
@@ -16,11 +18,8 @@ from verdicts import (
     NOT_RUN,
     SUPPORTED,
     UNDECIDED,
-    Claim,
-    Pair,
     judge,
     judge_pair,
-    read_claims,
 )
 
 V4, V12, BASE, LARGE = (key_of({"model": name}) for name in ("v4", "v12", "base", "large"))
@@ -41,7 +40,7 @@ def rows_of(skills, corpora=tuple(CORPORA), pretrainings=1):
                 ]
                 runs.append(tables)
             metrics = {"classes": CORPORA[corpus][2], "seeds": [1, 2], "ssl_saw_test_audio": False}
-            found[key, corpus, "B"] = Row(key, corpus, "B", metrics, runs, ["x"])
+            found[key, corpus, "B"] = Row(key, corpus, "B", metrics, runs, [key.slug()])
     return found
 
 
@@ -154,6 +153,16 @@ def repeated(skill, number):
     return found
 
 
+def test_rows_that_were_tested_on_other_utterances_stop_no_report():
+    rows = rows_of({V4: 0.7, BASE: 0.5})
+    tables = rows[BASE, "EmoDB", "B"].runs[0]
+    tables[:] = [table[table["ID"] != "2-5"] for table in tables]
+    found = judge_pair(grid_of(rows), Pair((V4,), (BASE,), 1), "UA", 100)
+    assert list(found["corpora"]) == ["RAVDESS"] and "not in all tables" in found["notes"][-1]
+    found = judge_pair(grid_of(rows, ["EmoDB"]), Pair((V4,), (BASE,), 1), "UA", 100)
+    assert found["verdict"] == NOT_RUN and "not in all tables" in found["notes"][0]
+
+
 def test_noise_is_seldom_decided_and_the_detectable_difference_mostly():
     """Few of the pairs without a difference are decided; at the detectable one, about 80 %."""
     null = repeated(0.6, 40)
@@ -164,9 +173,45 @@ def test_noise_is_seldom_decided_and_the_detectable_difference_mostly():
     assert not any(pair["verdict"] == CONTRADICTED for pair in found)
 
 
+def test_pretraining_noise_is_measured_and_small_differences_are_marked():
+    keys = [key_of({"model": "v4", "masking": m}) for m in ("guided", "random", "random_matched")]
+    rows = rows_of(dict.fromkeys(keys, 0.6), pretrainings=3)
+    base = rows_of({BASE: 0.6})
+    grid = grid_of({**rows, **base})
+    shifts = {key: np.random.default_rng(n).normal(0, 0.06, 3) for n, key in enumerate(keys)}
+    tables = {c: pd.concat([predictions(c, 1.0, 0, fold) for fold in range(2)]) for c in CORPORA}
+    random = np.random.default_rng(1)
+    for (key, corpus, _), row in grid.rows.items():
+        table, classes = tables[corpus], CORPORA[corpus][2]
+        wrong = np.roll(classes, 1)[table["target"].map(classes.index)]
+        for place in range(len(row.runs)):  # each pretraining is better or poorer on all corpora
+            right = random.random(len(table)) < 0.6 + (shifts[key][place] if key in shifts else 0)
+            own = table.assign(prediction=np.where(right, table["target"], wrong))
+            row.runs[place][:] = [own]
+    noise = verdicts.pretraining_noise(grid)
+    planted = np.sqrt(np.mean([shift.var(ddof=1) for shift in shifts.values()]))
+    assert noise["degrees"] == 6 and noise["deviation"] == pytest.approx(planted, abs=0.02)
+    alone = verdicts.pretraining_reach(grid, Pair((V4,), (BASE,), 1), noise)
+    three = verdicts.pretraining_reach(grid, Pair((V4,), (RANDOM,), 1), noise)
+    assert alone == pytest.approx(2.447 * noise["deviation"] * np.sqrt(4 / 3), rel=1e-3)
+    assert three == pytest.approx(alone / np.sqrt(2))
+    last = V4._replace(mix="last")
+    for corpus in CORPORA:  # another reading of the same encoders
+        grid.rows[last, corpus, "B"] = grid.rows[V4, corpus, "B"]._replace(key=last)
+    assert verdicts.pretraining_reach(grid, Pair((V4,), (last,), 1), noise) is None
+    judged = judge(grid, read_targets(), read_claims(), draws=100)
+    for claim in judged["claims"]:
+        for pair in claim["pairs"]:
+            decided = pair["verdict"] in (SUPPORTED, CONTRADICTED)
+            small = pair["mean"] and abs(pair["mean"]["UA"]["difference"]) < (
+                pair["pretraining_reach"] or 0
+            )
+            assert (verdicts.WITHIN in pair["notes"]) == bool(decided and small)
+
+
 def test_the_papers_own_cells_that_do_not_bear_a_claim_out():
     targets = read_targets()
-    found = {claim.id: verdicts.in_paper(targets, claim) for claim in read_claims()}
+    found = {claim.id: claims.in_paper(targets, claim) for claim in read_claims()}
     assert found["III-v12-large"] == {
         "cells": 7,  # IEMOCAP's UA and WF1 of Large are not in the paper
         "against": ["Vesper-12 > WavLM Large: MELD WA 53.5 < 54.2"],
@@ -185,16 +230,16 @@ def test_equal_figures_do_not_bear_a_claim_out():
     one, other = key_of({"model": "v4"}), key_of({"model": "v12"})
     figures = {key: {"MELD": {"WA": 0.5, "UA": 0.25, "WF1": 0.4}} for key in (one, other)}
     claim = Claim("a", "III", "", True, "UA", [Pair((one,), (other,), 1)])
-    found = verdicts.in_paper(targets._replace(figures=figures), claim)
+    found = claims.in_paper(targets._replace(figures=figures), claim)
     assert found["cells"] == 3 and "MELD WA 50.0 = 50.0" in found["against"][0]
 
 
 def test_every_claim_names_rows_that_a_table_shows():
     targets = read_targets()
     shown = {key for table in targets.tables.values() for key, _ in table["rows"]}
-    claims = read_claims()
-    assert len(claims) == 22 and sum(claim.of_paper for claim in claims) == 20
-    for claim in claims:
+    known = read_claims()
+    assert len(known) == 22 and sum(claim.of_paper for claim in known) == 20
+    for claim in known:
         assert claim.table in targets.tables and claim.pairs and claim.metric == "UA"
         for pair in claim.pairs:
             assert set(pair.left) | set(pair.right) <= shown, claim.id
