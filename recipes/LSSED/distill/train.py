@@ -29,6 +29,7 @@ from vesper_lobes.checkpoints import save_encoder
 from vesper_lobes.epoch_order import ordered_loader
 from vesper_lobes.pretrain_data import crop_dataset, drop_short, split_rows
 from vesper_lobes.pretrain_record import write_record
+from vesper_lobes.process_group import leave_together
 from vesper_lobes.target_store import TargetStore
 
 logger = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ def main(arguments):
     )
     if if_main_process():
         export(hparams, pd.concat([train_rows, valid_rows]))
+    leave_together()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from vesper_lobes.epoch_order import ordered_loader
 from vesper_lobes.keyed_random import keyed_seed
 from vesper_lobes.pretrain_data import crop_dataset, drop_short, split_rows
 from vesper_lobes.pretrain_record import write_record
+from vesper_lobes.process_group import leave_together
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ def main(arguments):
         heard = pd.concat([train_rows, valid_rows])
         write_record(hparams["export_folder"], heard, seed=hparams["seed"])
         logger.info("teacher exported to %s", hparams["export_folder"])
+    leave_together()
 
 
 if __name__ == "__main__":
