@@ -23,7 +23,9 @@ tr.group td { font-weight: 650; padding-top: .9rem; border-bottom: 2px solid var
 .v3 { color: var(--muted); font-style: italic; font-weight: 400; }
 figure { max-width: 50rem; } figure img { display: block; max-width: 100%; height: auto; }
 @media print {
-  body { font-size: 8.5pt; } table { font-size: 7.6pt; } .scroll { overflow: visible; }
+  body { font-size: 8.5pt; } table, th, caption, figcaption { font-size: 7.6pt; }
+  .tiles { grid-template-columns: repeat(5, 1fr); } .scroll { overflow: visible; }
+  nav { display: none; } figure svg { max-height: 23cm; } h3 { break-after: avoid; }
 }
 """
 

@@ -260,7 +260,7 @@ def noise_item(judged, pairs):
         return f"{text} How far another one would move them is not known from this run."
     within = sum(WITHIN in pair["notes"] for *_, pair in pairs)
     decided = sum(pair["verdict"] in (SUPPORTED, CONTRADICTED) for *_, pair in pairs)
-    reach = max([pair["pretraining_reach"] or 0 for *_, pair in pairs])
+    reach = noise["reach"] * np.sqrt(2)  # of a difference
     return (
         f"{text} From one pretraining (and head seed) to the next a row's UA moves by "
         f"{100 * noise['deviation']:.1f} points, the standard deviation over "

@@ -184,7 +184,8 @@ def pretraining_noise(grid, metric="UA"):
     -------
     dict or None
         ``deviation``: standard deviation of the mean over corpora, pooled over the rows with
-        several pretrainings; ``degrees`` of freedom. None where there is no such row.
+        several pretrainings; ``degrees`` of freedom; ``reach``: what a single pretraining may lie
+        off its mean (95 %). None where there is no such row.
     """
     squares, degrees = 0.0, 0
     keys = dict.fromkeys(key for key, _, protocol in grid.rows if protocol == PROTOCOL)
@@ -202,7 +203,9 @@ def pretraining_noise(grid, metric="UA"):
         degrees += len(values) - 1
     if not degrees:
         return None
-    return {"deviation": float(np.sqrt(squares / degrees)), "degrees": degrees}
+    deviation = float(np.sqrt(squares / degrees))
+    reach = stats.t.ppf((1 + LEVEL) / 2, degrees) * deviation  # of one row
+    return {"deviation": deviation, "degrees": degrees, "reach": float(reach)}
 
 
 def pretraining_reach(grid, pair, noise):
@@ -221,8 +224,7 @@ def pretraining_reach(grid, pair, noise):
     if not noise or not whole or len(set(encoders)) < len(encoders):
         return None
     share = sum(1 / len(row.runs) for row in found.values())
-    reach = stats.t.ppf((1 + LEVEL) / 2, noise["degrees"]) * noise["deviation"]
-    return float(reach * np.sqrt(share))
+    return float(noise["reach"] * np.sqrt(share))
 
 
 def _value(row, metric):
