@@ -66,13 +66,18 @@ def front_end_features(front_end, wavs, lengths, dtype, cache):
         features = wavs.new_empty(shape, dtype=torch.float32)
         for row, wav, count in zip(features, wavs.float(), frames.tolist(), strict=True):
             row[count:] = 0
-            for begin in range(0, count, CHUNK_FRAMES):
-                end = min(begin + CHUNK_FRAMES, count)
+            for begin, end in _chunks(count):
                 x = wav[begin * HOP : (end - 1) * HOP + FIELD]
                 for step in steps:
                     x = step(x)
                 row[begin:end] = x
     return features, frames
+
+
+def _chunks(frames):
+    """Bounds of chunks of about equal size."""
+    count = -(-frames // CHUNK_FRAMES)
+    return [(i * frames // count, (i + 1) * frames // count) for i in range(count)]
 
 
 def _steps(front_end, dtype, cache):
@@ -157,4 +162,5 @@ class RoundedLayer(LaterLayer):
         """(T_in, C_in) float32 -> (T, C) float32."""
         frames, channels = (len(x) - self.kernel) // self.stride + 1, x.shape[1]
         shape, steps = (frames, self.kernel * channels), (self.stride * channels, 1)
-        return self.product(x.to(torch.bfloat16).as_strided(shape, steps).contiguous()).float()
+        windows = x.as_strided(shape, steps).to(torch.bfloat16)  # copied and cast in one go
+        return self.product(windows).float()
