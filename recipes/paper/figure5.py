@@ -8,6 +8,7 @@ PNG it writes an SVG for web pages and a JSON with the numbers, both of the same
 """
 
 import argparse
+import glob
 import json
 import os
 import shlex
@@ -74,6 +75,7 @@ def make(wav, out, strategy="guided", positions="scaled", seed=1986, epoch=1, se
     Arguments
     ---------
     wav, out : str or pathlib.Path
+        ``wav`` may be a pattern that one file fits, such as ``DIR/03a01Wa.*``.
     strategy, positions : str
     seed, epoch : int
     seconds : float
@@ -90,7 +92,7 @@ def make(wav, out, strategy="guided", positions="scaled", seed=1986, epoch=1, se
     ValueError
         The file cannot be read or is shorter than a frame, or ``out`` is no .png.
     """
-    wav, out = Path(wav), Path(out)
+    wav, out = one_file(wav), Path(out)
     if out.suffix != ".png":
         raise ValueError(f"--out {out}: give a name that ends in .png")
     samples = crop_or_keep(read_audio(wav), seconds or None)
@@ -117,6 +119,14 @@ def make(wav, out, strategy="guided", positions="scaled", seed=1986, epoch=1, se
     }
     write_beside(out, svg, facts)
     return facts
+
+
+def one_file(pattern):
+    """The file of that name, or the one that fits the pattern."""
+    found = [pattern] if Path(pattern).is_file() else sorted(glob.glob(str(pattern)))
+    if len(found) != 1:
+        raise ValueError(f"{pattern}: {len(found) or 'no'} files fit; name one")
+    return Path(found[0])
 
 
 def write_beside(out, svg, facts):

@@ -19,13 +19,13 @@ TITLES = {
 
 
 def figures(grid, target, folder):
-    """Figures 5 and 6: those that lie in the work folder, or the command that makes them.
+    """Figures 5 and 6: those in the work folder or beside the report, or how to make them.
 
     Arguments
     ---------
     grid : rows.Grid
     target : pathlib.Path
-        Where PNGs are copied to.
+        Where PNGs are copied to, or lie already.
     folder : str
         The same, as the page names it.
 
@@ -37,14 +37,16 @@ def figures(grid, target, folder):
     blocks = []
     for kind, command in FIGURES.items():
         blocks.append(Heading(TITLES[kind], kind, 3))
-        found = [path for path in sorted((grid.work / "figures").glob(f"{kind}*.png"))]
-        found = [path for path in found if path.with_suffix(".json").is_file()]
+        found = {
+            p.name: p for place in (target, grid.work / "figures") for p in pictures(place, kind)
+        }
         if not found:
             blocks += [Paragraph("Not drawn in this run; the command:"), Code(command)]
-        for path in found:
+        for path in found.values():
             facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             content = path.read_bytes()
-            (target / path.name).write_bytes(content)
+            if path.parent != target:
+                (target / path.name).write_bytes(content)
             svg = path.with_suffix(".svg")
             blocks.append(
                 Figure(
@@ -57,6 +59,12 @@ def figures(grid, target, folder):
                 )
             )
     return blocks
+
+
+def pictures(folder, kind):
+    """PNGs of a figure with the JSON that names their command."""
+    found = sorted(folder.glob(f"{kind}*.png"))
+    return [path for path in found if path.with_suffix(".json").is_file()]
 
 
 def caption5(facts):

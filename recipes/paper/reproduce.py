@@ -88,7 +88,7 @@ def main(argv=None):
     work = asked.work or HERE / "results" / Path(asked.size).stem
     jobs = asked.jobs or settings.get("jobs") or plan.cores()
     threads = asked.threads or settings.get("threads")
-    runner = Runner(grid, work, inputs, jobs, threads, lambda r: r.write_rows(asked.size))
+    runner = Runner(grid, work, inputs, jobs, threads, lambda r: write_rows(r, asked))
     if asked.report_only:
         return render(runner, asked)
     print(plan.as_text(runner, settings, asked.budget_hours, commands=asked.dry_run))
@@ -109,22 +109,27 @@ def run(runner, asked):
     try:
         left = runner.run(budget)
     except KeyboardInterrupt:
-        runner.write_rows(asked.size)
+        write_rows(runner, asked)
         print("\nreproduce: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except RuntimeError as error:
         print(f"reproduce: error: {error}", file=sys.stderr)
         return 2
-    runner.write_rows(asked.size)
     failed = {name: reason for name, reason in left.items() if "failed" in reason}
     for name, reason in left.items():
         print(f"not done: {name}: {reason}")
     return render(runner, asked) or (1 if failed else 0)
 
 
+def write_rows(runner, asked):
+    """rows.json of the whole size, whatever tables this run was asked for."""
+    whole = Grid(read_size(asked.size))
+    Runner(whole, runner.work, runner.inputs, runner.jobs, runner.threads).write_rows(asked.size)
+
+
 def render(runner, asked):
     """The report of what there is."""
-    runner.write_rows(asked.size)
+    write_rows(runner, asked)
     return report.main(["--work", str(runner.work), "--out", str(asked.out)]) or 0
 
 

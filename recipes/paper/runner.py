@@ -9,6 +9,7 @@ stops those that need it and no others.
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -90,7 +91,9 @@ class Runner:
             word = word.replace("{work}", str(self.work))
             for name, path in self.inputs.items():
                 word = word.replace(f"{{{name}}}", path)
-            words.append(word)
+            words += (
+                (sorted(glob.glob(word)) or [word]) if "*" in word else [word]
+            )  # as a shell does
         return words
 
     def shown(self, cell):
