@@ -69,6 +69,12 @@ def test_only_the_start_of_a_long_file_unless_told(wav, tmp_path):
     assert make(tmp_path / "long.wav", tmp_path / "a.png", seconds=0)["frames"] == 399
 
 
+def test_a_pattern_names_the_file_whatever_its_format(wav, tmp_path, capsys):
+    assert make(f"{tmp_path}/some*.*", tmp_path / "b.png")["file"] == "some speech.wav"
+    assert main(["--wav", f"{tmp_path}/*", "--out", str(tmp_path / "c.png")]) == 2
+    assert "files fit; name one" in capsys.readouterr().err
+
+
 def test_silence_is_drawn_and_what_cannot_be_is_refused(tmp_path, capsys):
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     assert make(tmp_path / "silent.wav", tmp_path / "a.png")["shares"]["noise"] == 1

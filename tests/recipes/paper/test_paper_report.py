@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "recipes" / "paper"))
 import report_document as document
+import report_facts
 import report_tables
 from invented_grid import write_grid
 from rows import HERE, key_of, read_grid, read_targets
@@ -180,6 +181,14 @@ def test_figures_come_with_their_command_or_not_at_all(pages, out):
     assert (out / "mini/figure5.png").is_file() and not (out / "mini/figure6.png").exists()
     assert (out / "mini/verdicts.png").stat().st_size < 300_000
     assert "data:image/png;base64," in pages[0] and "(mini/figure5.png)" in pages[1]
+
+
+def test_figures_may_lie_beside_the_report_already(grid, out, tmp_path):
+    for path in (grid.work / "figures").glob("figure5.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    bare = grid._replace(work=tmp_path / "none")
+    kinds = [type(block).__name__ for block in report_facts.figures(bare, tmp_path, "mini")]
+    assert kinds == ["Heading", "Figure", "Heading", "Paragraph", "Code"]
 
 
 def test_nothing_names_this_machine(out, work):
