@@ -74,14 +74,18 @@ def claims_table(path):
         return NOTHING
     text = f"| {' | '.join(CLAIMS)} |\n|{'---|' * len(CLAIMS)}\n"
     for claim in json.loads(path.read_text(encoding="utf-8"))["claims"]:
-        pairs = [pair["mean"]["UA"] for pair in claim["pairs"] if pair.get("mean")]
-        found = "; ".join(
-            f"{100 * p['difference']:+.1f} [{100 * p['ci'][0]:+.1f}, {100 * p['ci'][1]:+.1f}]"
-            for p in pairs
-        )
+        found = "; ".join(pair_words(pair) for pair in claim["pairs"] if pair.get("mean"))
         words = claim["claim"] + ("" if claim["of_paper"] else " (our control)")
         text += f"| {claim['table']} | {words} | {claim['verdict']} | {found} |\n"
     return text
+
+
+def pair_words(pair):
+    """A difference with its interval; a star where another pretraining could as well make it."""
+    found = pair["mean"]["UA"]
+    low, high = (100 * end for end in found["ci"])
+    star = " \\*" if "within pretraining noise" in pair.get("notes", ()) else ""
+    return f"{100 * found['difference']:+.1f} [{low:+.1f}, {high:+.1f}]{star}"
 
 
 def speed_table(what, results):
@@ -108,16 +112,21 @@ def speed_lines(stem, result):
 def ratio_lines(title, result):
     """What `benchmarks/timing.py` calls ratio rows, wherever they stand in a result."""
     if isinstance(result, list):
-        return [
-            [title, row["name"], time_words(row["seconds"]["median"]), ratio_words(row["ratio"])]
-            for row in result
-            if isinstance(row, dict) and {"name", "seconds", "ratio"} <= row.keys()
-        ]
+        lines = []
+        for part in result:
+            if isinstance(part, dict) and {"name", "seconds", "ratio"} <= part.keys():
+                times = time_words(part["seconds"]["median"]), ratio_words(part["ratio"])
+                lines.append([title, part["name"], *times])
+            elif isinstance(part, dict):
+                named = f"{title}, batch {part['batch']}" if "batch" in part else title
+                lines += ratio_lines(named, part)
+        return lines
     parts = result.items() if isinstance(result, dict) else ()
+    plain = ("rows", "cases")  # names that tell a reader nothing
     return [
         line
         for name, part in parts
-        for line in ratio_lines(title if name == "rows" else f"{title}, {name}", part)
+        for line in ratio_lines(title if name in plain else f"{title}, {name}", part)
     ]
 
 

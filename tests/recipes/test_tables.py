@@ -90,10 +90,13 @@ def test_speed_is_a_table_of_what_the_benchmarks_wrote(tables, tmp_path):
     folder.mkdir()
     (folder / "step.json").write_text(json.dumps({"machine": machine, "rows": rows}))
     (folder / "other.json").write_text(json.dumps({"machine": machine, "batch 8": rows}))
+    cases = [{"batch": 1, "rows": rows}, {"batch": 8, "rows": rows}]
+    (folder / "encoder.json").write_text(json.dumps({"machine": machine, "cases": cases}))
     (folder / "complexity.json").write_text(json.dumps({"rows": [{"model": "a"}]}))
     text = tables.table("benchmarks", tmp_path)
     assert "| step | transformers | 800 ms | peer |" in text
     assert "| other, batch 8 | ours | 400 ms | 2.00 [1.50, 2.50] |" in text
+    assert "| encoder, batch 1 | ours |" in text and "| encoder, batch 8 | ours |" in text
     assert text.count("Measured on A CPU, 2 of 4 cores") == 1 and "has not been run" in text
     alone = tables.table("benchmarks/step", tmp_path)
     assert "other" not in alone and "has not been run" not in alone
@@ -130,6 +133,7 @@ def test_lines_of_fine_tuning_and_of_growth(tables):
 
 def test_claims_of_the_paper_with_their_intervals(tables, tmp_path):
     pair = {"mean": {"UA": {"difference": 0.012, "ci": [-0.01, 0.034]}}}
+    noisy = {**pair, "notes": ["within pretraining noise"]}
     claims = [
         {
             "table": "VI",
@@ -144,6 +148,6 @@ def test_claims_of_the_paper_with_their_intervals(tables, tmp_path):
     folder.mkdir(parents=True)
     (folder / "verdicts.json").write_text(json.dumps({"claims": claims}))
     lines = tables.table("paper/mini", tmp_path).splitlines()
-    assert lines[2] == "| VI | A | undecided | +1.2 [-1.0, +3.4]; +1.2 [-1.0, +3.4] |"
+    assert lines[2] == "| VI | A | undecided | +1.2 [-1.0, +3.4]; +1.2 [-1.0, +3.4] \\* |"
     assert lines[3] == "| VI | B (our control) | not run |  |"
     assert tables.table("paper/full", tmp_path) == tables.NOTHING
