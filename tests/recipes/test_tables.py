@@ -140,7 +140,7 @@ def test_claims_of_the_paper_with_their_intervals(tables, tmp_path):
             "claim": "A",
             "of_paper": True,
             "verdict": "undecided",
-            "pairs": [pair] * 2,
+            "pairs": [pair, noisy],
         },
         {"table": "VI", "claim": "B", "of_paper": False, "verdict": "not run", "pairs": [{}]},
     ]
