@@ -41,11 +41,12 @@ test: setup
 	@$(python) -m pytest $(PYTEST_ARGS)
 
 bench: setup
-	@for name in $(benchmarks); do \
+	@failed=""; for name in $(benchmarks); do \
 		echo "== benchmarks/$$name.py"; \
-		$(python) benchmarks/$$name.py --json results/benchmarks/$$name.json || exit 1; \
-	done
-	@$(python) recipes/tables.py
+		$(python) benchmarks/$$name.py --json results/benchmarks/$$name.json || failed="$$failed $$name"; \
+	done; \
+	$(python) recipes/tables.py; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 lint: setup
 	@$(python) -m ruff check .

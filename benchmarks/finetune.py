@@ -135,7 +135,7 @@ def check_equal(encoder):
 
 def relative_difference(ours, exact):
     """max |a - b| / max |b|."""
-    return float((ours - exact).abs().max() / exact.abs().max())
+    return float((ours - exact).detach().abs().max() / exact.detach().abs().max())
 
 
 def measure(utterances=5531, sample=16, epochs=EPOCHS, seconds=SECONDS, small=False):

@@ -21,8 +21,9 @@ import contextlib
 import copy
 import functools
 import tempfile
-import time
+from math import inf
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 
 import numpy as np
@@ -219,31 +220,37 @@ def store_errors(frames, widths):
     return found
 
 
-def store_facts(stores, rows, fill_seconds):
+def store_facts(stores, rows, times):
     """Sizes for LSSED, errors, time to fill, megabytes that a batch of 32 reads."""
     mean = LSSED_HOURS * 3600 / LSSED_UTTERANCES
     lssed = pd.DataFrame({"duration": np.full(LSSED_UTTERANCES, mean)})
     sizes = {store.dtype: store.bytes_of(lssed) / 1e9 for store in stores.values()}
     exact = stores["fp32"]
-    crops = [exact.reader(*row) for row in rows[["ID", "wav", "start", "stop"]].to_numpy()]
-    frames = np.concatenate(exact._frames(crops, "cpu", rows))
-    per_crop = {name: seconds / len(rows) for name, seconds in fill_seconds.items()}
+    frames = np.concatenate(exact._frames(exact._crops(rows), "cpu", rows))
+    per_crop = {p: times[f"filling, {p}"]["median"] / len(rows) for p in ("fp32", "bf16")}
     return {
         "lssed_gb": sizes,
         "mb_per_batch_of_32": {name: 32e3 * gb / LSSED_UTTERANCES for name, gb in sizes.items()},
         "errors": store_errors(frames, exact.widths),
         "fill_seconds_per_crop": per_crop,
         "fill_hours_lssed": {k: s * LSSED_UTTERANCES / 3600 for k, s in per_crop.items()},
+        "break_even_epochs": break_even(times),
     }
 
 
-def break_even(rows, fill_seconds_per_crop, batch):
-    """Epochs after which filling a store has paid, by precision."""
-    seconds = {row["name"]: row["seconds"]["median"] / batch for row in rows}
+def break_even(times):
+    """Epochs after which filling a store has paid: median over rounds, None where it never does.
+
+    Filling is timed in the rounds of the steps, warm, so that a busy machine slows both.
+    """
     epochs = {}
     for precision in ("fp32", "bf16"):
-        saved = seconds[f"ours, {precision}"] - seconds[f"store, {precision}"]
-        epochs[precision] = fill_seconds_per_crop[precision] / saved if saved > 0 else None
+        names = (f"filling, {precision}", f"ours, {precision}", f"store, {precision}")
+        rounds = zip(*(times[name]["all"] for name in names), strict=True)
+        paid = [
+            fill / (plain - stored) if plain > stored else inf for fill, plain, stored in rounds
+        ]
+        epochs[precision] = median(paid) if median(paid) < inf else None
     return epochs
 
 
@@ -257,18 +264,21 @@ def build(small):
 
 
 def fill_stores(folder, teacher, reader, rows):
-    """Stores of the crops by name, and the seconds that filling each took.
+    """Stores of the crops by name.
 
     "fp32" and "bf16" name the teacher's precision, of fp16 numbers; "int8" has int8 ones.
     """
-    stores, seconds = {}, {}
+    stores = {}
     for name in ("fp32", "bf16", "int8"):
         options = {"dtype": "int8"} if name == "int8" else {"precision": name}
         stores[name] = TargetStore(folder, teacher, reader, progressbar=False, **options)
-        began = time.perf_counter()
         stores[name].fill(rows)
-        seconds[name] = time.perf_counter() - began
-    return stores, seconds
+    return stores
+
+
+def filling(store, rows):
+    """What filling does for these rows, but for the writing: reading, both networks, packing."""
+    return [pack(f, store.dtype) for f in store._frames(store._crops(rows), "cpu", rows)]
 
 
 def make_brains(teacher, student, stores, folder):
@@ -293,14 +303,17 @@ def measure(small=False, rounds=7, batch=4, seconds=5.0):
         rows = write_speech(folder, batch, seconds)
         reader = CropReader(seconds, seed=0, fixed=True)
         crops = {row.ID: reader(row.ID, row.wav) for row in rows.itertuples()}
-        stores, fill_seconds = fill_stores(folder, teacher, reader, rows)
+        stores = fill_stores(folder, teacher, reader, rows)
         brains = make_brains(teacher, student, stores, folder)
         differences = check_equal(brains, crops)
         differences["store of int8, fp32"] = int8_difference(brains, stores, crops)
         work = {name: functools.partial(one_step, brain, crops) for name, brain in brains.items()}
-        timed = ratio_rows(alternate(work, rounds), "straightforward")
-        facts = store_facts(stores, rows, fill_seconds)
-    facts["break_even_epochs"] = break_even(timed, facts["fill_seconds_per_crop"], batch)
+        for precision in ("fp32", "bf16"):
+            fill = functools.partial(filling, stores[precision], rows)
+            work[f"filling, {precision}"] = fill
+        times = alternate(work, rounds)
+        facts = store_facts(stores, rows, times)
+    timed = ratio_rows({name: times[name] for name in brains}, "straightforward")
     return {
         "setting": f"{teacher.num_layers}-layer teacher, {student.encoder.num_layers}-layer "
         f"student, {batch} crops of {seconds:g} s",

@@ -48,3 +48,17 @@ def test_a_candidate_that_computes_something_else_is_found(pretrain_step, tmp_pa
     monkeypatch.setattr(pretrain_step.PretrainBrain, "frozen_outputs", wrong)
     with pytest.raises(AssertionError, match="ours, fp32"):
         pretrain_step.measure(small=True, rounds=1, batch=2, seconds=1.0)
+
+
+def test_a_store_pays_by_what_each_round_saves(pretrain_step):
+    """A round slow in everything changes nothing; a store that saves nothing never pays."""
+    pace = (1.0, 2.0, 1.0)
+    times = {
+        "filling, fp32": {"all": [3.0 * p for p in pace]},
+        "ours, fp32": {"all": [5.0 * p for p in pace]},
+        "store, fp32": {"all": [3.0 * p for p in pace]},
+        "filling, bf16": {"all": [1.0, 1.0, 1.0]},
+        "ours, bf16": {"all": [2.0, 2.0, 2.0]},
+        "store, bf16": {"all": [2.0, 3.0, 2.0]},
+    }
+    assert pretrain_step.break_even(times) == {"fp32": 1.5, "bf16": None}
