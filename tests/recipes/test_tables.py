@@ -92,13 +92,10 @@ def test_speed_is_a_table_of_what_the_benchmarks_wrote(tables, tmp_path):
     (folder / "other.json").write_text(json.dumps({"machine": machine, "batch 8": rows}))
     cases = [{"batch": 1, "rows": rows}, {"batch": 8, "rows": rows}]
     (folder / "encoder.json").write_text(json.dumps({"machine": machine, "cases": cases}))
-    cases = [{"batch": 1, "rows": rows}, {"batch": 8, "rows": rows}]
-    (folder / "encoder.json").write_text(json.dumps({"machine": machine, "cases": cases}))
     (folder / "complexity.json").write_text(json.dumps({"rows": [{"model": "a"}]}))
     text = tables.table("benchmarks", tmp_path)
     assert "| step | transformers | 800 ms | peer |" in text
     assert "| other, batch 8 | ours | 400 ms | 2.00 [1.50, 2.50] |" in text
-    assert "| encoder, batch 1 | ours |" in text and "| encoder, batch 8 | ours |" in text
     assert "| encoder, batch 1 | ours |" in text and "| encoder, batch 8 | ours |" in text
     assert text.count("Measured on A CPU, 2 of 4 cores") == 1 and "has not been run" in text
     alone = tables.table("benchmarks/step", tmp_path)
