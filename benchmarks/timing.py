@@ -83,7 +83,8 @@ def ratio_rows(times, reference):
 
     Example
     -------
-    >>> rows = ratio_rows({"peer": spread([2.0, 4.0, 3.0]), "ours": spread([1.0, 1.0, 2.0])}, "peer")
+    >>> seen = {"peer": spread([2.0, 4.0, 3.0]), "ours": spread([1.0, 1.0, 2.0])}
+    >>> rows = ratio_rows(seen, "peer")
     >>> rows[1]["ratio"]
     {'median': 2.0, 'min': 1.5, 'max': 4.0}
     """

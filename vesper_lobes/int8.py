@@ -1,9 +1,10 @@
 """Linear layers on 8-bit integers, for inference on a CPU: a quarter of their memory.
 
 Weights: one scale per output, symmetric, rounded once. Inputs: one scale per utterance, found at
-run time, so that an answer does not depend on what else is in the batch. The conv front end, the
-positional convolution and WavLM's gates (8 outputs) stay as they are. ``benchmarks/encoder_cpu.py``
-shows speed and error; under ``torch.autocast("cpu", torch.bfloat16)`` the rest is in bfloat16.
+run time, so that what else is in the batch changes an answer by a rounding step at most. The conv
+front end, the positional convolution and WavLM's gates (8 outputs) stay as they are.
+``benchmarks/encoder_cpu.py`` shows speed and error; under ``torch.autocast("cpu", torch.bfloat16)``
+the rest is in bfloat16.
 """
 
 import copy
@@ -82,7 +83,7 @@ def quantize_int8(encoder):
     """A copy of an encoder whose linear layers work on 8-bit integers.
 
     It answers on a CPU without gradients and cannot be saved: keep the original. Only its fast path
-    keeps batched and single answers equal: hooks or replaced modules inside switch that off.
+    keeps batched and single answers alike: hooks or replaced modules inside switch that off.
 
     Arguments
     ---------

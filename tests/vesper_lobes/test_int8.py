@@ -69,14 +69,14 @@ def test_states_stay_close_and_weights_shrink(encoder):
     assert megabytes(encoder) - megabytes(small) == pytest.approx((3 * linears + 4 * biases) / 1e6)
 
 
-def test_an_answer_does_not_depend_on_the_batch(encoder):
+def test_an_answer_depends_on_the_batch_by_a_rounding_step_at_most(encoder):
     small, lengths = quantize_int8(encoder), [16000, 400, 9600]
     rows = [torch.randn(n) * (1 + i) for i, n in enumerate(lengths)]
     batch = nn.utils.rnn.pad_sequence(rows, batch_first=True)
     together = states(small, batch, torch.tensor(lengths) / 16000)
     for index, wav in enumerate(rows):
         for a, b in zip(together, states(small, wav[None]), strict=True):
-            assert (a[index, : b.shape[1]] - b[0]).abs().max() <= 1e-5 * b.abs().max()
+            assert (a[index, : b.shape[1]] - b[0]).abs().max() <= 1e-2 * b.abs().max()
 
 
 def test_original_and_copies_are_left_alone(encoder):
