@@ -124,7 +124,9 @@ def run(runner, asked):
 def write_rows(runner, asked):
     """rows.json of the whole size, whatever tables this run was asked for."""
     whole = Grid(read_size(asked.size))
-    Runner(whole, runner.work, runner.inputs, runner.jobs, runner.threads).write_rows(asked.size)
+    Runner(whole, runner.work, runner.inputs, runner.jobs, runner.threads).write_rows(
+        Path(asked.size).stem
+    )
 
 
 def render(runner, asked):

@@ -99,7 +99,8 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
 def test_a_killed_run_goes_on(tmp_path, kind):
     """Killed while the second cell runs: the first is kept, the second run anew."""
     script = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as reproduce.py: else ignored by jobs
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "recipes/paper")!r}, {str(Path(__file__).parent)!r}]
 from test_runner import Plan, cell, SLOW
 from runner import Runner
