@@ -35,6 +35,9 @@ class EncoderOutput(NamedTuple):
 class Encoder(nn.Module):
     """A speech encoder with random weights (``load_encoder`` reads trained ones).
 
+    Inference on a CPU takes a faster way to the same states where it can
+    (:mod:`vesper_lobes.fast_cpu`); ``encoder.fast = False`` keeps to the plain one.
+
     Arguments
     ---------
     config : EncoderConfig

@@ -111,15 +111,16 @@ def test_gradients_equal_transformers(kind, tiny_config):
 
 @pytest.mark.parametrize("shape", ["large", "base"])
 def test_full_width_layers_equal_transformers(shape):
-    """The real widths, heads and buckets, at two layers, one second."""
+    """The real widths, heads and buckets, at two layers, one second; fast path and plain."""
     config = getattr(EncoderConfig, f"wavlm_{shape}")(num_hidden_layers=2)
     encoder = randomize(Encoder(config).eval())
     wavs = torch.randn(1, 16000)
     model = reference_of(encoder)
     with torch.no_grad():
         expected = reference_states(model, znorm(wavs) if config.do_normalize else wavs)
-        for state, reference in zip(encoder(wavs).states, expected, strict=True):
-            assert relative_error(state, reference) <= 1e-5
+        for encoder.fast in (True, False):
+            for state, reference in zip(encoder(wavs).states, expected, strict=True):
+                assert relative_error(state, reference) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)

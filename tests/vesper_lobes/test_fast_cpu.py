@@ -336,6 +336,16 @@ def test_operations_are_counted_on_the_plain_path(build, calls):
     assert calls == [] and counter.get_total_flops() > 0
 
 
+@pytest.mark.slow
+def test_compilation_takes_the_plain_path(build, calls):
+    encoder, wavs = build(), torch.randn(1, 8000)
+    expected = plain(encoder, wavs)
+    compiled = torch.compile(encoder, backend="eager")
+    with torch.no_grad():
+        assert_same(compiled(wavs), expected)
+    assert calls == []
+
+
 def test_switch(build, calls):
     encoder, wavs = build(), torch.randn(1, 8000)
     plain(encoder, wavs)
