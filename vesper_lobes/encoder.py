@@ -117,12 +117,27 @@ class Encoder(nn.Module):
         with torch.no_grad() if cnn_is_frozen else contextlib.nullcontext():
             if self.config.do_normalize:
                 wavs = normalize_waveform(wavs, lengths)
-            dtype = front_end_dtype(self.feature_extractor, wavs) if self.fast else None
-            if dtype is None:
-                return self.feature_extractor(wavs, lengths)
-            return front_end_features(
-                self.feature_extractor, wavs, lengths, dtype, self.weight_cache
-            )
+            return self.front_end(wavs, lengths)
+
+    def front_end(self, wavs, lengths):
+        """The conv front end alone, in its faster way where that can be.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor (B, S)
+            Normalised already, where the type wants it.
+        lengths : torch.LongTensor (B,)
+            Real samples.
+
+        Returns
+        -------
+        features : torch.Tensor (B, T, C)
+        frames : torch.LongTensor (B,)
+        """
+        dtype = front_end_dtype(self.feature_extractor, wavs) if self.fast else None
+        if dtype is None:
+            return self.feature_extractor(wavs, lengths)
+        return front_end_features(self.feature_extractor, wavs, lengths, dtype, self.weight_cache)
 
     def encode(self, features, lengths, phoneme_mask=None, word_mask=None, padded=True):
         """From the front end's output to all states.

@@ -1,10 +1,13 @@
 """A frozen encoder over a corpus, once: audio read ahead, utterances in batches of equal length.
 
 Both caches of states are filled by it (:mod:`vesper_lobes.feature_cache`: time means;
-:mod:`vesper_lobes.frame_cache`: frames).
+:mod:`vesper_lobes.frame_cache`: frames). What is longer than a minute goes through the encoder
+alone and in windows (:mod:`vesper_lobes.long_audio`), and its key says so.
 """
 
 import contextlib
+import hashlib
+import math
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +17,18 @@ import soundfile
 import torch
 
 from vesper_lobes.audio import crop_or_keep, read_audio
+from vesper_lobes.cache_keys import audio_keys
 from vesper_lobes.checkpoints import weights_hash
+from vesper_lobes.encoder import EncoderOutput
 from vesper_lobes.lengths import FIELD
+from vesper_lobes.long_audio import (
+    CONTEXT_SECONDS,
+    LONG_SECONDS,
+    WINDOW_SECONDS,
+    encode_long,
+    pool_long,
+)
+from vesper_lobes.tar_member import tar_member
 
 BATCH_SECONDS = {"cpu": 40.0}  # padded audio in a batch: 8 utterances of 5 s
 BATCH_SECONDS_ELSEWHERE = 400.0
@@ -31,6 +44,11 @@ class Job(NamedTuple):
     stop: int
     seconds: float
 
+    @property
+    def is_long(self):
+        """Whether it is encoded in windows."""
+        return self.seconds > LONG_SECONDS
+
 
 class EncoderPass:
     """Runs a frozen encoder as a cache's settings say.
@@ -40,7 +58,7 @@ class EncoderPass:
     encoder : Encoder
         In eval mode.
     settings : CacheSettings
-        Crop, sample rate and precision.
+        Crop, sample rate and precision. Where their kind is "pooled", only means are wanted.
     device : str or torch.device
         Where the encoder runs; it is moved back afterwards.
     batch_seconds : float, optional
@@ -53,6 +71,26 @@ class EncoderPass:
         self.device = torch.device(device)
         default = BATCH_SECONDS.get(self.device.type, BATCH_SECONDS_ELSEWHERE)
         self.batch_seconds = batch_seconds or default
+
+    def keys(self, rows):
+        """One key an utterance: its audio, and how it is cut into windows, where it is.
+
+        Arguments
+        ---------
+        rows : pandas.DataFrame
+            As for `jobs`.
+
+        Returns
+        -------
+        list of str
+            Those of `audio_keys` for all that passes whole.
+        """
+        windows = f"windows of {WINDOW_SECONDS} s, {CONTEXT_SECONDS} s more on both sides"
+        keys = audio_keys(rows)
+        return [
+            hashlib.sha256(f"{key} {windows}".encode()).hexdigest() if job.is_long else key
+            for key, job in zip(keys, self._listed(rows), strict=True)
+        ]
 
     def jobs(self, rows, keys):
         """What to encode, by key; equal audio is one job.
@@ -68,9 +106,7 @@ class EncoderPass:
         -------
         dict of Job
         """
-        columns = [rows[name] for name in ("ID", "wav", "start", "stop")]
-        seconds = _seconds(rows, self.settings.crop_seconds)
-        return {key: Job(*job) for key, *job in zip(keys, *columns, seconds, strict=True)}
+        return dict(zip(keys, self._listed(rows), strict=True))
 
     def outputs(self, jobs):
         """Encode jobs, longest first.
@@ -83,7 +119,8 @@ class EncoderPass:
         ------
         keys : list of str
         output : EncoderOutput
-            Of these utterances, in this order, on the device.
+            Of these utterances, in this order, on the device. For pooled caches an utterance in
+            windows has one frame, the mean of all: memory then does not grow with its length.
 
         Raises
         ------
@@ -98,12 +135,31 @@ class EncoderPass:
         batches = _bucketed(jobs, self.batch_seconds)
         with self._encoder_on_device(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for keys, wavs in self._read_ahead(batches, jobs, pool):
-                lengths = torch.tensor([len(wav) for wav in wavs])
-                batch = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)  # (B, S)
-                relative = lengths / batch.shape[1]
                 with self._precision():
-                    output = self.encoder(batch.to(self.device), relative.to(self.device))
+                    output = self._encode([jobs[key] for key in keys], wavs)
                 yield keys, output
+
+    def _encode(self, jobs, wavs):
+        """EncoderOutput of a batch: waveforms (S,) that pass whole, or one in windows."""
+        if jobs[0].is_long:
+            return self._encode_long(wavs[0], jobs[0].name)
+        lengths = torch.tensor([len(wav) for wav in wavs])
+        batch = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)  # (B, S)
+        relative = lengths / batch.shape[1]
+        return self.encoder(batch.to(self.device), relative.to(self.device))
+
+    def _encode_long(self, wav, name):
+        if self.settings.kind != "pooled":
+            return encode_long(self.encoder, wav, name=name)
+        means = pool_long(self.encoder, wav, name=name)  # (N+1, D)
+        one = torch.ones(1, dtype=torch.long, device=means.device)
+        return EncoderOutput(tuple(mean.view(1, 1, -1) for mean in means), one)
+
+    def _listed(self, rows):
+        """The job of each row."""
+        columns = [rows[name] for name in ("ID", "wav", "start", "stop")]
+        seconds = _seconds(rows, self.settings.crop_seconds)
+        return [Job(*job) for job in zip(*columns, seconds, strict=True)]
 
     def _read_ahead(self, batches, jobs, pool):
         """(keys, waveforms) of each batch, read by threads while the encoder is busy."""
@@ -152,10 +208,13 @@ class EncoderPass:
 
 
 def _bucketed(jobs, batch_seconds):
-    """Lists of keys of about equal length, longest first (too big a batch fails at once)."""
-    batches, width = [], 0.0
+    """Lists of keys of about equal length, longest first (too big a batch fails at once).
+
+    What is encoded in windows is alone.
+    """
+    batches, width = [], math.inf
     for key in sorted(jobs, key=lambda key: (-jobs[key].seconds, key)):
-        if not batches or (len(batches[-1]) + 1) * width > batch_seconds:
+        if width > LONG_SECONDS or (len(batches[-1]) + 1) * width > batch_seconds:
             batches.append([])
             width = jobs[key].seconds
         batches[-1].append(key)
@@ -163,7 +222,7 @@ def _bucketed(jobs, batch_seconds):
 
 
 def _seconds(rows, crop_seconds):
-    """Seconds of each row as it will be encoded, for batching only."""
+    """Seconds of each row as it will be encoded."""
     if "duration" in rows:
         seconds = [float(value) for value in rows["duration"]]
     else:
@@ -173,7 +232,7 @@ def _seconds(rows, crop_seconds):
 
 def _header_seconds(wav, start, stop):
     try:
-        info = soundfile.info(str(wav))
+        info = soundfile.info(tar_member(wav) or str(wav))
     except (soundfile.SoundFileError, RuntimeError):
         return 0.0  # reading it will say what is wrong
     return ((info.frames if stop == -1 else stop) - start) / info.samplerate

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vesper_lobes.cache_keys import CacheSettings, audio_keys
+from vesper_lobes.cache_keys import CacheSettings
 from vesper_lobes.checkpoints import weights_hash
 from vesper_lobes.encoder_pass import EncoderPass
 from vesper_lobes.pooling import masked_mean
@@ -124,7 +124,7 @@ class StateCache:
         if rows["ID"].duplicated().any():
             twice = rows["ID"][rows["ID"].duplicated()].iloc[0]
             raise ValueError(f"{twice}: this ID is there twice")
-        keys = audio_keys(rows)
+        keys = self.encoding.keys(rows)
         self.store.refresh()
         missing = [key not in self.store for key in keys]
         pending = [key for key, is_missing in zip(keys, missing, strict=True) if is_missing]

@@ -117,7 +117,7 @@ def _front_end(encoder, wav):
         stop = min(frames, start + step)
         end = (stop - 1) * HOP + FIELD if stop < frames else len(wav)
         part = wav[start * HOP : end].unsqueeze(0)
-        parts.append(encoder.feature_extractor(part, sample_lengths(part))[0])
+        parts.append(encoder.front_end(part, sample_lengths(part))[0])
     return torch.cat(parts, dim=1)
 
 

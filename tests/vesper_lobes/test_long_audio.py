@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vesper_lobes.conv import ConvFrontEnd
 from vesper_lobes.encoder import Encoder
 from vesper_lobes.long_audio import encode_long, frame_windows, pool_long
 
@@ -82,3 +83,20 @@ def test_ten_minutes_take_no_more_memory_than_twenty_seconds():
     shape, kilobytes = done.stdout.strip().splitlines()
     assert "[3, 192]" in shape
     assert int(kilobytes) < 300_000  # the waveform's normalisation: a few times its 38 MB
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_windows_take_the_fast_front_end(half, tiny_config, monkeypatch):
+    """The waveform is normalised as a whole, before; the plain front end is never called."""
+    encoder = Encoder(tiny_config("wavlm_large", conv_bias=True)).freeze()
+    wav = 3 * torch.randn(16000 * 4) + 1  # far from normalised
+    options = dict(window_seconds=1.5, context_seconds=0.5)
+    encoder.fast = False
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        plain = encode_long(encoder, wav, **options)
+        encoder.fast = True
+        refuse = staticmethod(lambda *_: pytest.fail("the plain front end"))
+        monkeypatch.setattr(ConvFrontEnd, "forward", refuse)
+        fast = encode_long(encoder, wav, **options)
+    for a, b in zip(fast.states, plain.states, strict=True):
+        assert (a - b).abs().max() <= (0.05 if half else 1e-5) * b.abs().max()
