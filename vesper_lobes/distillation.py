@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from vesper_lobes.compression import compress
 from vesper_lobes.keyed_random import keyed_generator
 from vesper_lobes.lengths import frame_mask
+from vesper_lobes.process_group import mean_over_processes
 
 
 class DistillStudent(nn.Module):
@@ -72,16 +73,20 @@ class DistillStudent(nn.Module):
             Scalars. `kl`, with gradient: mean over real frames, times tau squared, which keeps the
             gradient's size from tau (Hinton et al., 2015). Without: `entropy` of the teacher's
             softened outputs as a share of log K (near 0: tau is too small for this teacher), and
-            `error`, the squared distance of the two states over the teacher's square.
+            `error`, the squared distance of the two states over the teacher's square. With several
+            processes each must call it at every step: the mean of theirs is that of one process
+            with the whole batch.
         """
         state = self.encoder.encode(features, lengths).states[-1]
         real = frame_mask(lengths.to(state.device), state.shape[1])
         state, target = state[real].float(), target.detach()[real].float()  # (F, D)
         teacher = self.log_outputs(target)
-        kl = F.kl_div(self.log_outputs(state), teacher, reduction="batchmean", log_target=True)
+        size = target.square().sum()
+        frames, size = mean_over_processes(torch.stack([size.new_tensor(len(target)), size]))
+        kl = F.kl_div(self.log_outputs(state), teacher, reduction="sum", log_target=True) / frames
         with torch.no_grad():
-            entropy = -(teacher.exp() * teacher).sum(-1).mean() / math.log(teacher.shape[-1])
-            error = (state - target).square().sum() / target.square().sum()
+            entropy = -(teacher.exp() * teacher).sum() / frames / math.log(teacher.shape[-1])
+            error = (state - target).square().sum() / size
         return {"kl": self.tau**2 * kl, "entropy": entropy, "error": error}
 
     def log_outputs(self, states):

@@ -16,8 +16,8 @@ import numpy as np
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from torch.utils.data import Sampler, SequentialSampler
 
-from vesper_lobes.logged_brain import world_size
 from vesper_lobes.pretrain_data import spare_parents_memory
+from vesper_lobes.process_group import world_size
 from vesper_lobes.tar_member import ADDRESS
 
 logger = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from vesper_lobes.keyed_random import keyed_seed
 from vesper_lobes.lengths import SAMPLE_RATE
+from vesper_lobes.process_group import world_size
 from vesper_lobes.run_history import History, RunningMeans
 
 logger = logging.getLogger(__name__)
@@ -335,8 +336,3 @@ def audio_seconds(batch):
 def hours_per_hour(means):
     """Hours of audio trained on per hour of wall time."""
     return means.totals["audio_seconds"] / max(means.totals["seconds"], 1e-9)
-
-
-def world_size():
-    """Processes of the run."""
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

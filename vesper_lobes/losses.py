@@ -12,11 +12,11 @@ State N/2 is the output of layer N/2 *before* the word mask is applied to it.
 """
 
 import torch
-import torch.distributed as dist
 import torch.nn as nn
 
 from vesper_lobes.lengths import frame_mask
 from vesper_lobes.predictors import Predictor
+from vesper_lobes.process_group import mean_over_processes, world_size
 
 WEIGHTS = {"l": 1.0, "h": 0.1, "x": 1.0}  # the paper, eq. 17 and section IV
 REDUCTIONS = ("mean", "sum_frames")
@@ -118,12 +118,9 @@ class VesperLosses(nn.Module):
         their utterances as one batch: frames are counted over all processes.
         """
         counts = torch.stack([counted.sum() for counted in masks]).float()
-        processes = dist.get_world_size() if dist.is_initialized() else 1
         if self.reduction == "sum_frames":
-            return torch.full_like(counts, 1 / processes)
-        if processes > 1:
-            dist.all_reduce(counts)
-        return counts.clamp(min=1) / processes
+            return torch.full_like(counts, 1 / world_size())
+        return mean_over_processes(counts).clamp(min=1 / world_size())
 
     def _loss(self, name, state, target, counted, divisor):
         if name not in self.predictors:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vesper_lobes.lengths import frame_mask
+from vesper_lobes.process_group import mean_over_processes, world_size
 
 
 def span_mask(noise, lengths, start_share=0.08, span=10):
@@ -109,10 +110,14 @@ def masked_prediction_loss(logits, targets, mask):
     Returns
     -------
     dict
-        `loss` (with gradient) and `accuracy`, both scalars.
+        `loss` (with gradient) and `accuracy`, both scalars; 0 where nothing is hidden. With several
+        processes each must call it at every step: the mean of theirs is that of one process with
+        the whole batch.
     """
     logits, targets = logits[mask].float(), targets[mask]  # (M, K), (M,)
-    if not len(targets):
-        return {"loss": logits.sum() * 0.0, "accuracy": logits.new_zeros(())}
-    loss = F.cross_entropy(logits, targets)
-    return {"loss": loss, "accuracy": (logits.argmax(-1) == targets).float().mean().detach()}
+    hidden = mean_over_processes(logits.new_tensor(len(targets))).clamp(min=1 / world_size())
+    right = (logits.argmax(-1) == targets).sum()
+    return {
+        "loss": F.cross_entropy(logits, targets, reduction="sum") / hidden,
+        "accuracy": right / hidden,
+    }
