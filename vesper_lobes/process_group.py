@@ -1,4 +1,4 @@
-"""What the processes of a run have to agree on: how many they are, what they count, when to part."""
+"""What the processes of a run agree on: how many they are, what they count, when to part."""
 
 import torch.distributed as dist
 
