@@ -22,8 +22,9 @@ from vesper_lobes.checkpoints import save_encoder
 from vesper_lobes.clusters import MfccClusters, fit_clusters
 from vesper_lobes.epoch_order import ordered_loader
 from vesper_lobes.keyed_random import keyed_seed
-from vesper_lobes.pretrain_data import crop_dataset, drop_short, split_rows
+from vesper_lobes.pretrain_data import crop_dataset
 from vesper_lobes.pretrain_record import write_record
+from vesper_lobes.pretrain_run import read_rows
 from vesper_lobes.process_group import leave_together
 
 logger = logging.getLogger(__name__)
@@ -31,14 +32,6 @@ logger = logging.getLogger(__name__)
 
 class TeacherBrain(MaskedPredictionBrain):
     """Nothing of its own: everything is in the YAML."""
-
-
-def read_rows(hparams):
-    """Manifest rows to train on and to validate on."""
-    rows, short = drop_short(read_speech(**hparams["speech"], shards=hparams["shards"]))
-    if short:
-        logger.warning("%d utterances are shorter than one frame: %s", len(short), short[:5])
-    return split_rows(rows, hparams["valid_share"])
 
 
 def make_clusters(train_data, hparams):
@@ -68,7 +61,7 @@ def main(arguments):
 
     sources = {name: hparams[name] for name in ("file_list", "shards")}
     run_on_main(prepare_speech, kwargs={**hparams["speech"], **sources})
-    train_rows, valid_rows = read_rows(hparams)
+    train_rows, valid_rows = read_rows(hparams, read_speech)
     logger.info(
         "%d utterances (%.2f h) to train on, %d held out",
         *(len(train_rows), train_rows["duration"].sum() / 3600, len(valid_rows)),
