@@ -273,6 +273,7 @@ class LoggedBrain(sb.Brain):
     def _save_intra_epoch_ckpt(self):
         """As Brain's, with a list of keys of its own (see `on_stage_end`)."""
         self.look(self.means)  # before weights that are not finite replace a good checkpoint
+        self.means.gather(self.device)
         self.checkpointer.save_and_keep_only(
             end_of_epoch=False,
             num_to_keep=1,

@@ -6,6 +6,8 @@ import os
 import torch
 from speechbrain.utils import checkpoints
 
+from vesper_lobes.process_group import world_size
+
 
 @checkpoints.register_checkpoint_hooks
 class RunningMeans:
@@ -13,6 +15,9 @@ class RunningMeans:
 
     Tensors are kept where they are until something is asked for: a training step that only adds
     never waits for its accelerator, and then all that waits comes over in one transfer.
+
+    A checkpoint holds what all processes counted, if each called `gather` just before; when it is
+    loaded, each of them, however many they are now, takes an equal part.
 
     Example
     -------
@@ -30,6 +35,7 @@ class RunningMeans:
         """Forget everything."""
         self.sums, self.weights, self.totals = {}, {}, {}
         self.waiting = []  # (values by name, their weight, or None for totals)
+        self.gathered = None
 
     def add(self, values, weight=1.0):
         """Add numbers, or tensors of one, to the means; NaN (a share of nothing) is passed over."""
@@ -51,20 +57,21 @@ class RunningMeans:
             for name, value in zip(values, numbers, strict=False):  # numbers go on in the next
                 if weight is None:
                     self.totals[name] = self.totals.get(name, 0.0) + value
-                elif value == value:
-                    self.sums[name] = self.sums.get(name, 0.0) + weight * value
-                    self.weights[name] = self.weights.get(name, 0.0) + weight
+                else:  # a name without numbers too: `all_ranks` wants the same names of all
+                    known = value == value
+                    self.sums[name] = self.sums.get(name, 0.0) + (weight * value if known else 0.0)
+                    self.weights[name] = self.weights.get(name, 0.0) + (weight if known else 0.0)
         return self
 
     def means(self):
         """The means so far, as a dict of floats."""
         self.settle()
-        return {name: self.sums[name] / self.weights[name] for name in self.sums}
+        return {name: self.sums[name] / weight for name, weight in self.weights.items() if weight}
 
     def all_ranks(self, device):
         """The same summed over all processes (wall seconds averaged), on every rank."""
         self.settle()
-        if not torch.distributed.is_initialized():
+        if world_size() == 1:
             return self
         merged, names, totals = RunningMeans(), sorted(self.sums), sorted(self.totals)
         numbers = [self.sums[n] for n in names] + [self.weights[n] for n in names]
@@ -76,15 +83,19 @@ class RunningMeans:
         merged.weights = dict(zip(names, numbers[size : 2 * size], strict=True))
         merged.totals = dict(zip(totals, numbers[2 * size :], strict=True))
         if "seconds" in merged.totals:
-            merged.totals["seconds"] /= torch.distributed.get_world_size()
+            merged.totals["seconds"] /= world_size()
         return merged
+
+    def gather(self, device):
+        """Before a checkpoint, on every process: what is saved next is of all of them."""
+        self.gathered = self.all_ranks(device)
 
     @checkpoints.mark_as_saver
     def save(self, path):
         """Write the sums as JSON."""
-        self.settle()
+        whole, self.gathered = (self.gathered or self).settle(), None
         with open(path, "w", encoding="utf-8") as file:
-            json.dump([self.sums, self.weights, self.totals], file)
+            json.dump([whole.sums, whole.weights, whole.totals], file)
 
     @checkpoints.mark_as_loader
     def load(self, path, end_of_epoch=False):
@@ -93,6 +104,9 @@ class RunningMeans:
         if not end_of_epoch:
             with open(path, encoding="utf-8") as file:
                 self.sums, self.weights, self.totals = json.load(file)
+            for numbers in (self.sums, self.weights, self.totals):
+                for name in numbers.keys() - {"seconds"}:
+                    numbers[name] /= world_size()
 
 
 def as_floats(values):

@@ -16,6 +16,7 @@ from vesper_lobes.losses import VesperLosses
 from vesper_lobes.masked_prediction import MaskedPredictor, masked_prediction_loss
 from vesper_lobes.pretrain_student import PretrainStudent
 from vesper_lobes.process_group import mean_over_processes, world_size
+from vesper_lobes.run_history import RunningMeans
 
 SIZES = dict(
     hidden_size=16,
@@ -109,6 +110,23 @@ def found(rows, wrap=lambda model: model):
     return cases
 
 
+def counted(ranks):
+    """Means of what some processes count; the second has no share to tell."""
+    means = RunningMeans()
+    for rank in ranks:
+        means.add(
+            {"loss": 1.0 + rank, "share": float("nan") if rank else 0.25}, weight=1 + 2 * rank
+        )
+        means.count(steps=3, audio_seconds=10.0 * (1 + rank))
+    return means
+
+
+def assert_same(means, expected):
+    """Fails unless they are the same."""
+    assert means.means() == expected.means() == {"loss": 1.75, "share": 0.25}
+    assert means.totals == expected.totals == {"steps": 6, "audio_seconds": 30}
+
+
 def work(rank, folder):
     """One of two processes."""
     torch.set_num_threads(1)
@@ -117,12 +135,26 @@ def work(rank, folder):
     parts = found(slice(2 * rank, 2 * rank + 2), DistributedDataParallel)
     if rank == 0:
         torch.save(parts, os.path.join(folder, "found.pt"))
+    means = counted([rank])
+    means.gather("cpu")
+    if rank == 0:  # as a checkpoint is written
+        means.save(os.path.join(folder, "means.json"))
+    dist.barrier()
+    resumed = RunningMeans()
+    resumed.load(os.path.join(folder, "means.json"))
+    assert_same(resumed.all_ranks("cpu"), counted([0, 1]))
     dist.destroy_process_group()
 
 
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
-    """Losses, what is logged with them, and gradients; rows of 24, 11, 5 and 2 frames."""
+    """Losses, what is logged with them, and gradients; rows of 24, 11, 5 and 2 frames.
+
+    And what they counted before a checkpoint is all there after it, in two processes and in one.
+    """
     torch.multiprocessing.start_processes(work, (str(tmp_path),), nprocs=2, start_method="spawn")
+    resumed = RunningMeans()
+    resumed.load(tmp_path / "means.json")
+    assert_same(resumed, counted([0, 1]))
     two, one = torch.load(tmp_path / "found.pt"), found(slice(0, 4))
     assert len(one) == len(two) == 2 * len(MODELS)
     for (losses, gradients), (others, theirs) in zip(one, two, strict=True):
