@@ -83,6 +83,7 @@ class LoggedBrain(sb.Brain):
         self.means, self.valid_means = RunningMeans(), RunningMeans()
         self.history = History(f"{self.hparams.output_folder}/history.json")
         self.shown, self.logged, self.epoch, self.bar = {}, {}, 0, None
+        self.step_utterances = None  # of all processes; set by `fit`
         self.look_seconds = LOOK_SECONDS if self.on_gpu else 0.0
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("means", self.means)
@@ -93,6 +94,7 @@ class LoggedBrain(sb.Brain):
         train_loader = self.make_dataloader(
             train_set, sb.Stage.TRAIN, **loader_kwargs.pop("train_loader_kwargs", {})
         )
+        self.step_utterances = world_size() * train_loader.batch_size
         self.has_valid = valid_set is not None
         if self.has_valid:
             valid_set = self.make_dataloader(
@@ -113,6 +115,26 @@ class LoggedBrain(sb.Brain):
         super().fit(
             epoch_counter, train_loader, valid_set if self.has_valid else None, progressbar=False
         )
+
+    def on_fit_start(self):
+        """As Brain's; ValueError where an epoch cannot go on at its next utterance.
+
+        A checkpoint within an epoch says how many steps were done, so a step must be the same
+        number of utterances again, in however many processes. Between epochs it may change.
+        """
+        checkpoint = self.checkpointer.find_checkpoint() if self.checkpointer else None
+        if checkpoint is not None and INTRA_EPOCH_CKPT_FLAG in checkpoint.meta:
+            before, processes = checkpoint.meta.get("step_utterances"), world_size()
+            if before not in (None, self.step_utterances):
+                cure = f"Give --batch_size {before // processes}"
+                if before % processes:
+                    cure = f"Give --batch_size 1 and {before} processes, or a pair of this product"
+                raise ValueError(
+                    f"{checkpoint.path} stands within an epoch whose steps have {before} "
+                    f"utterances; now {processes} process(es) take {self.step_utterances} a step, "
+                    f"and some would be heard twice or not at all. {cure}."
+                )
+        super().on_fit_start()
 
     def make_dataloader(self, dataset, stage, **options):
         """As Brain's; batches for a GPU are made in memory that it can fetch from by itself."""
@@ -279,7 +301,7 @@ class LoggedBrain(sb.Brain):
             num_to_keep=1,
             importance_keys=[],
             ckpt_predicate=lambda checkpoint: INTRA_EPOCH_CKPT_FLAG in checkpoint.meta,
-            meta={INTRA_EPOCH_CKPT_FLAG: True},
+            meta={INTRA_EPOCH_CKPT_FLAG: True, "step_utterances": self.step_utterances},
             verbosity=logging.DEBUG,
         )
 

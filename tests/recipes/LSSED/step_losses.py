@@ -3,6 +3,7 @@
 python step_losses.py OUT.json hparams/vesper_mini.yaml --key value ...
 
 OUT.json: one row a step: IDs of all processes' utterances, sorted, and the mean of their losses.
+With STOP_AFTER=n in the environment the processes leave after n steps, as if interrupted.
 """
 
 import importlib.util
@@ -14,6 +15,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from vesper_lobes.process_group import leave_together
+
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "LSSED" / "pretrain"
 
 
@@ -21,6 +24,12 @@ def noting(brain_class, steps):
     """The class, appending a row to `steps` after every training step."""
 
     class Noting(brain_class):
+        def on_fit_batch_start(self, batch, should_step):
+            if len(steps) == int(os.environ.get("STOP_AFTER", -1)):
+                leave_together()
+                sys.exit()
+            super().on_fit_batch_start(batch, should_step)
+
         def on_fit_batch_end(self, batch, outputs, loss, should_step):
             losses, names = loss.detach().clone(), [list(batch.id)]
             if dist.is_initialized():
@@ -42,10 +51,12 @@ def main(out, *arguments):
     spec.loader.exec_module(recipe)
     steps = []
     recipe.VesperBrain = noting(recipe.VesperBrain, steps)
-    recipe.main(list(arguments))
+    try:
+        recipe.main(list(arguments))
+    finally:
+        if int(os.environ.get("RANK", 0)) == 0:
+            Path(out).write_text(json.dumps(steps))
     assert not dist.is_initialized()  # processes part together: one that just ends may abort
-    if int(os.environ.get("RANK", 0)) == 0:
-        Path(out).write_text(json.dumps(steps))
 
 
 if __name__ == "__main__":

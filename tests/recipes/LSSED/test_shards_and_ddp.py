@@ -62,26 +62,49 @@ def test_shards_equal_the_manifest(run_recipe, pretrain_options, shards, tmp_pat
     assert weights_hash(first) == weights_hash(second)
 
 
-def test_an_interrupted_epoch_of_shards_goes_on(run_recipe, shard_options, tmp_path, monkeypatch):
+@pytest.fixture
+def interrupted(run_recipe, monkeypatch):
+    """`interrupted(output_folder, step, **options)`: a run that ends before this step."""
+
+    def run(output_folder, step, **options):
+        start, count = PretrainBrain.on_fit_batch_start, [0]
+
+        def counted(self, batch, should_step):
+            count[0] += 1
+            if count[0] == step:
+                raise KeyboardInterrupt
+            start(self, batch, should_step)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(PretrainBrain, "on_fit_batch_start", counted)
+            run_recipe("pretrain", "vesper_mini", output_folder, **options, ckpt_interval_steps=1)
+
+    return run
+
+
+def test_an_interrupted_epoch_of_shards_goes_on(run_recipe, shard_options, tmp_path, interrupted):
     options = {**shard_options, "num_steps": 7}
     whole = run_recipe("pretrain", "vesper_mini", tmp_path / "whole", **options)
-    start, count = PretrainBrain.on_fit_batch_start, [0]
-
-    def counted(self, batch, should_step):
-        count[0] += 1
-        if count[0] == 5:  # the second batch of the second epoch
-            raise KeyboardInterrupt
-        start(self, batch, should_step)
-
-    monkeypatch.setattr(PretrainBrain, "on_fit_batch_start", counted)
-    with pytest.raises(KeyboardInterrupt):
-        run_recipe("pretrain", "vesper_mini", tmp_path / "cut", **options, ckpt_interval_steps=1)
-    monkeypatch.setattr(PretrainBrain, "on_fit_batch_start", start)
+    interrupted(tmp_path / "cut", 5, **options)  # the second batch of the second epoch
     resumed = run_recipe("pretrain", "vesper_mini", tmp_path / "cut", **options)
     for one, other in zip(whole, resumed, strict=True):
         assert one["train"] == pytest.approx(other["train"], rel=1e-6)
     first, second = (load_encoder(tmp_path / run / "export") for run in ("whole", "cut"))
     assert weights_hash(first) == weights_hash(second)
+
+
+def test_within_an_epoch_a_step_stays_what_it_is(
+    run_recipe, pretrain_options, tmp_path, interrupted
+):
+    """Utterances of a step may change between epochs alone: a position is counted in steps."""
+    options = {**pretrain_options, "num_steps": 7}
+    interrupted(tmp_path / "cut", 5, **options)
+    other = {**options, "batch_size": 2}
+    with pytest.raises(ValueError, match="have 4 utterances; now .* 2 a step.*--batch_size 4"):
+        run_recipe("pretrain", "vesper_mini", tmp_path / "cut", **other)
+    interrupted(tmp_path / "between", 4, **options)  # validated and saved
+    rows = run_recipe("pretrain", "vesper_mini", tmp_path / "between", **other)
+    assert [row["optimizer_steps"] for row in rows] == [3, 7]
 
 
 def test_teachers_and_distillation_take_shards_too(
@@ -109,7 +132,7 @@ def test_unfinished_shards_are_refused(run_recipe, shard_options, tmp_path):
         )
 
 
-def steps_of(options, out, processes):
+def steps_of(options, out, processes, stop_after=-1):
     """Steps and history of a run in a process of its own, or in several under torchrun."""
     options = {**options, "output_folder": out / "run", "device": "cpu", "max_grad_norm": 1e9}
     options["batch_size"] = 4 // processes
@@ -119,11 +142,16 @@ def steps_of(options, out, processes):
         command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
         command += ["--master_port=0", "--standalone"]
         arguments += ["--distributed_backend", "gloo"]
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     subprocess.run(
         [*command, HERE / "step_losses.py", out / "steps.json", "hparams/vesper_mini.yaml"]
         + arguments,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "STOP_AFTER": str(stop_after),
+        },
         check=True,
         timeout=600,
     )
@@ -151,5 +179,23 @@ def test_two_processes_equal_one_with_the_doubled_batch(
     for row, other in zip(of_one, of_two, strict=True):  # nothing counted twice
         for part in ("train", "valid", "masks"):
             assert other[part] == pytest.approx(row[part], rel=1e-5)
+        assert other["audio_hours"] == pytest.approx(row["audio_hours"], rel=1e-6)
+        assert other["optimizer_steps"] == row["optimizer_steps"]
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_where_two_stopped(pretrain_options, run_recipe, manifest, tmp_path):
+    """With the doubled batch: the same utterances, and means of the whole epoch, of both parts."""
+    options = {**pretrain_options, "num_steps": 7, "lr": 0.002, "dropout": 0.0}
+    options |= {"manifest": manifest, "ckpt_interval_steps": 1}
+    steps, rows = steps_of(options, tmp_path / "one", 1)
+    part, _ = steps_of(options, tmp_path / "two", 2, stop_after=5)  # in the second epoch
+    with pytest.raises(ValueError, match="now 1 process.* --batch_size 4"):
+        run_recipe("pretrain", "vesper_mini", tmp_path / "two/run", **{**options, "batch_size": 2})
+    rest, others = steps_of(options, tmp_path / "two", 1)
+    assert [names for names, _ in part + rest] == [names for names, _ in steps]
+    for row, other in zip(rows, others, strict=True):
+        for kind in ("train", "valid", "masks"):
+            assert other[kind] == pytest.approx(row[kind], rel=1e-5)
         assert other["audio_hours"] == pytest.approx(row["audio_hours"], rel=1e-6)
         assert other["optimizer_steps"] == row["optimizer_steps"]
