@@ -27,9 +27,10 @@ import torch
 from timing import machine, spread, without_list, write_json
 from tqdm import tqdm
 
+from vesper_lobes.cell_pool import CellTask, train_cells
 from vesper_lobes.config import EncoderConfig
 from vesper_lobes.emotion_brain import EmotionBrain
-from vesper_lobes.emotion_cells import Corpus, Fold, train_cell
+from vesper_lobes.emotion_cells import Corpus, Fold
 from vesper_lobes.encoder import Encoder
 from vesper_lobes.feature_cache import PooledStateCache
 from vesper_lobes.heads import SuperbHead
@@ -70,19 +71,22 @@ def invented_corpus(utterances, num_states, dim):
 
 
 def seconds_of_heads(corpus, states, epochs, folder):
-    """Seconds of each fold's cell: training, scoring, writing; as the recipe makes them."""
+    """Seconds of all folds' cells and of each: training, scoring, writing; as the recipe does."""
     run_opts = sb.parse_arguments([str(YAML), "--device", "cpu"])[1]
     sizes = {"num_states": states.shape[1], "input_dim": states.shape[2]}
     fixed = {"data_folder": "", "encoder": "", "output_folder": str(folder), "export": None}
-    seconds = []
-    for fold in tqdm(corpus.folds, desc="heads", unit="fold"):
-        overrides = {**fixed, **sizes, "seed": 1986, "fold": fold.number}
-        overrides["number_of_epochs"] = epochs
-        began = time.perf_counter()
-        cell = f"{folder}/fold{fold.number}"
-        train_cell(EmotionBrain, str(YAML), overrides, run_opts, states, corpus, fold, cell, "key")
-        seconds.append(time.perf_counter() - began)
-    return seconds
+    tasks = [
+        CellTask(
+            {**fixed, **sizes, "seed": 1986, "fold": fold.number, "number_of_epochs": epochs},
+            *(fold, f"{folder}/fold{fold.number}", "key"),
+        )
+        for fold in corpus.folds
+    ]
+    steps = epochs * len(corpus.folds[0].train) // 32  # 32: the YAML's batches
+    began = time.perf_counter()
+    cells = train_cells(EmotionBrain, str(YAML), run_opts, states, corpus, tasks, steps, folder)
+    seconds = [cell["seconds"] for cell in tqdm(cells, "heads", len(tasks), unit="fold")]
+    return time.perf_counter() - began, seconds
 
 
 def seconds_of_pass(encoder, sample, seconds, folder):
@@ -147,8 +151,8 @@ def measure(utterances=5531, sample=16, epochs=EPOCHS, seconds=SECONDS, small=Fa
     corpus, states = invented_corpus(utterances, encoder.num_layers + 1, encoder.hidden_size)
     with tempfile.TemporaryDirectory() as folder:
         per_utterance = seconds_of_pass(encoder, sample, seconds, folder)
-        folds = seconds_of_heads(corpus, states, epochs, folder)
-    one_pass, heads = per_utterance * utterances, sum(folds)
+        heads, folds = seconds_of_heads(corpus, states, epochs, folder)
+    one_pass = per_utterance * utterances
     # each fold: train and dev in every epoch, test once
     uses = sum(epochs * (len(f.train) + len(f.dev)) + len(f.test) for f in corpus.folds)
     passes = uses / utterances

@@ -7,6 +7,8 @@ the encoder's states (``modules.layer_mix``) and the head (``modules.head``). Al
 ``recipes/<Corpus>/emotion`` share it; their ``train.py`` subclasses it in a few lines.
 """
 
+import functools
+import inspect
 import logging
 from typing import NamedTuple
 
@@ -152,6 +154,12 @@ class EmotionBrain(sb.Brain):
         """Starts with an empty history."""
         super().on_fit_start()
         self.history, self.best = [], None
+
+    def init_optimizers(self):
+        """As Brain's, with an optimizer that is one fused kernel where its class has one."""
+        if "fused" in inspect.signature(self.opt_class).parameters:
+            self.opt_class = functools.partial(self.opt_class, fused=True)
+        super().init_optimizers()
 
     def make_dataloader(self, dataset, stage, **options):
         """As Brain's; keeps the number of training steps in an epoch."""

@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from vesper_lobes import mfcc_ridge
 from vesper_lobes.cache_keys import audio_keys
+from vesper_lobes.cell_pool import CellTask, train_cells
 from vesper_lobes.emotion_brain import DATASETS
 from vesper_lobes.emotion_cells import (
     Corpus,
     cell_key,
     read_cell,
     read_folds,
-    train_cell,
     write_atomic,
     write_cell,
 )
@@ -184,17 +184,29 @@ class EmotionRun:
         self.facts[name] = {"weights": digest, "params": encoder.num_parameters()}
         num_states = cache.num_states if frames else encoder.num_layers + 1
         sizes = {"num_states": num_states, "input_dim": encoder.hidden_size}
+        tasks = {}
         for seed in self.seeds:
             for fold in self.corpus.folds:
-                folder = self.cell_folder(name, seed, fold.number)
+                place, folder = (name, seed, fold.number), self.cell_folder(name, seed, fold.number)
                 overrides = {**self.overrides, **sizes, "seed": seed, "fold": fold.number}
                 key = self.key(overrides, fold, digest)
-                cell = read_cell(folder, key) or train_cell(
-                    *(self.brain_class, self.hparams_file, overrides, self.run_opts),
-                    *(states, self.corpus, fold, folder, key),
-                )
-                self.cells[name, seed, fold.number] = cell
-                bar.update()
+                self.cells[place] = read_cell(folder, key)
+                if self.cells[place] is None:
+                    tasks[place] = CellTask(overrides, fold, str(folder), key)
+                else:
+                    bar.update()
+        trained = train_cells(
+            *(self.brain_class, self.hparams_file, self.run_opts),
+            *(states, self.corpus, tasks.values(), self.steps_of_a_cell(), self.folder),
+        )
+        for place, cell in zip(tasks, trained, strict=True):
+            self.cells[place] = cell
+            bar.update()
+
+    def steps_of_a_cell(self):
+        """Training steps of a head, about."""
+        batch = self.hparams["dataloader_options"]["batch_size"]
+        return self.hparams["number_of_epochs"] * len(self.corpus.folds[0].train) // batch
 
     def filled_cache(self, encoder):
         """States of every utterance: their time means, or frames if the YAML asks for them."""

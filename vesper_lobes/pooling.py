@@ -79,13 +79,15 @@ class LayerMix(nn.Module):
         -------
         torch.Tensor (B, ..., D)
         """
-        if isinstance(states, torch.Tensor):
-            states = states.unbind(1)
-        if len(states) != self.num_states:
-            raise ValueError(f"LayerMix of {self.num_states} states was given {len(states)}")
+        stacked = isinstance(states, torch.Tensor)
+        given = states.shape[1] if stacked else len(states)
+        if given != self.num_states:
+            raise ValueError(f"LayerMix of {self.num_states} states was given {given}")
         if self.mode == "last":
-            return states[-1]
+            return states[:, -1] if stacked else states[-1]
         shares = self.weights.softmax(0)
+        if stacked:
+            return torch.einsum("l,bl...d->b...d", shares, states)
         return sum(share * state for share, state in zip(shares, states, strict=True))
 
     def shares(self):
