@@ -3,8 +3,9 @@
 Real frames of all rows stand one after another, (R, D), so that no layer computes padding and
 attention, row by row, needs no padding mask. WavLM's position bias depends on the distance of two
 frames only: it is read as overlapping windows of one vector per head, and only its product with the
-gate exists as a matrix, for one row and at most 512 queries at a time; memory grows linearly with
-length. The positional convolution is a product of spectra; those of its weights are kept.
+gate exists as a matrix, for one row and at most 256 queries at a time, always in the same memory,
+which grows linearly with length. The positional convolution is a product of spectra; those of its
+weights are kept.
 """
 
 import torch
@@ -30,7 +31,7 @@ KNOWN = (
     nn.Dropout,
     nn.Embedding,
 )
-QUERIES = 512  # rows of a position bias that exist at once
+QUERIES = 256  # of which a position bias exists at once (128 to 512 measure alike)
 ROWS = 1024  # packed frames that go through a feed-forward part at once: 16 MB at 4,096 wide
 
 
@@ -79,7 +80,7 @@ def layer_states(encoder, features, lengths, masks, dtype, cache):
             x = transformer.replace_frames(x, phoneme, token)
         if above.post_norm:
             x = layer_norm(x, above.layer_norm)
-        bias = distance_bias(above.layers[0].attention, features.shape[1])
+        bias = PositionBias.of(above.layers[0].attention, features.shape[1])
         states = [rows.spread(x.to(dtype))]
         for index, layer in enumerate(above.layers):
             if word is not None and index == len(above.layers) // 2:
@@ -169,21 +170,59 @@ def attention_output(part, x, rows, bias, key, cache):
             queries = q[first:last].flip(0).transpose(0, 1).unsqueeze(0)  # (1, H, Q, D/H)
             mask = None
             if bias is not None:
-                windows = bias_windows(bias, end - begin, first - begin, last - begin)
-                mask = (gates[first:last].flip(0).T.unsqueeze(-1) * windows).unsqueeze(0)
+                mask = bias.gated(gates[first:last], end - begin, first - begin).unsqueeze(0)
             y = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
             out[first:last] = y.squeeze(0).transpose(0, 1).flip(0)
     (out,) = linear(cache, key("out"), [part.out_proj], out.flatten(1), rows.sizes)
     return out
 
 
-def distance_bias(part, frames):
-    """Position bias by distance key - query from -(T-1) to T-1: (H, 2T-1), None for HuBERT."""
-    if not hasattr(part, "rel_attn_embed"):
-        return None
-    sizes = part.num_buckets, part.max_distance
-    buckets = attention.relative_position_buckets(frames, *sizes)
-    return part.rel_attn_embed.weight[buckets].T.contiguous()
+class PositionBias:
+    """What WavLM adds to attention's scores, for some queries at a time and in memory used anew.
+
+    (A mask of 50 MB in new memory each time takes longer than the attention it is for: the system
+    hands memory out in pages of 4 KB.)
+
+    Arguments
+    ---------
+    distances : torch.FloatTensor (H, 2W-1)
+        By the distance key - query from -(W-1) to W-1.
+    """
+
+    def __init__(self, distances):
+        self.distances = distances
+        width = (distances.shape[1] + 1) // 2
+        self.memory = distances.new_empty(distances.shape[0] * min(width, QUERIES) * width)
+
+    @classmethod
+    def of(cls, part, frames):
+        """Of an attention part and as many frames; None for HuBERT, which has none."""
+        if not hasattr(part, "rel_attn_embed"):
+            return None
+        sizes = part.num_buckets, part.max_distance
+        buckets = attention.relative_position_buckets(frames, *sizes)
+        return cls(part.rel_attn_embed.weight[buckets].T.contiguous())
+
+    def gated(self, gates, frames, first):
+        """Bias of the queries from `first` on, the latest first.
+
+        Arguments
+        ---------
+        gates : torch.FloatTensor (Q, H)
+            Of these queries, in order.
+        frames : int
+            T.
+        first : int
+
+        Returns
+        -------
+        torch.FloatTensor (H, Q, T)
+            Overwritten by the next call.
+        """
+        queries, heads = gates.shape
+        windows = bias_windows(self.distances, frames, first, first + queries)
+        result = self.memory[: heads * queries * frames].view(heads, queries, frames)
+        return torch.mul(gates.flip(0).T.unsqueeze(-1), windows, out=result)
 
 
 def bias_windows(bias, frames, first, last):
