@@ -9,6 +9,7 @@ import pytest
 import soundfile as sf
 from corpus_trees import GIT_LFS_POINTER, wav_header, write_sparse_wav, write_tone
 
+from data_prep import headers as headers_module
 from data_prep.headers import find_audio, identical_files, read_header, read_headers, verify_file
 
 
@@ -106,3 +107,13 @@ def _seconds(root, paths):
     start = time.perf_counter()
     assert all(header.frames == 4800 for header in read_headers(root, paths, workers=1))
     return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("waiting", [0.0, 1e9])
+def test_headers_come_in_order_from_a_fast_disk_and_a_slow_one(tmp_path, monkeypatch, waiting):
+    monkeypatch.setattr(headers_module, "WAITING", waiting)
+    names = [f"{number:03d}.wav" for number in range(200)]
+    for number, name in enumerate(names):
+        sf.write(tmp_path / name, np.zeros(100 + number), 16000)
+    found = read_headers(tmp_path, names)
+    assert [header.frames for header in found] == [100 + number for number in range(200)]
