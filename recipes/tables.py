@@ -10,7 +10,7 @@ A table stands in any Markdown file between two comments, and is replaced as a w
 
 ``results: emodb`` takes all configs of a corpus, ``results: emodb/vesper_mini`` one;
 ``results: benchmarks`` makes the table of speed from ``results/benchmarks/*.json``, which
-``make bench`` writes, ``results: benchmarks/finetune`` the lines of one benchmark;
+``make bench`` writes, ``results: benchmarks/finetune+growth`` the lines of some benchmarks;
 ``results: paper/mini`` the verdicts on the paper's claims.
 """
 
@@ -19,6 +19,8 @@ import json
 import re
 import sys
 from pathlib import Path
+
+from speed_tables import speed_table
 
 from vesper_lobes.run_metrics import read_metrics
 
@@ -36,10 +38,7 @@ NAMES = {
 }
 HEARD_SPEECH = ("teacher", "extraction")  # baselines that share the encoder's pretraining speech
 NOTHING = "No results are published yet.\n"
-SPEED = ("measured", "", "median", "ratio to the peer [min, max]")
-SPEED_HEAD = f"| {' | '.join(SPEED)} |\n|{'---|' * len(SPEED)}\n"
 CLAIMS = ("table", "claim", "verdict", "difference in UA, points [95 % interval]")
-NO_GPU = "The GPU benchmark (`benchmarks/gpu.py`) has not been run: no GPU was at hand.\n"
 
 
 def table(what, results=ROOT / "results"):
@@ -58,7 +57,7 @@ def table(what, results=ROOT / "results"):
     """
     results = Path(results)
     if what.split("/")[0] == "benchmarks":
-        return speed_table(what, results)
+        return speed_table(what, results) or NOTHING
     if what.split("/")[0] == "paper":
         return claims_table(results / what / "verdicts.json")
     pattern = f"{what}/metrics.json" if "/" in what else f"{what}/*/metrics.json"
@@ -86,140 +85,6 @@ def pair_words(pair):
     low, high = (100 * end for end in found["ci"])
     star = " \\*" if "within pretraining noise" in pair.get("notes", ()) else ""
     return f"{100 * found['difference']:+.1f} [{low:+.1f}, {high:+.1f}]{star}"
-
-
-def speed_table(what, results):
-    """The table of benchmarks, and what it was measured on."""
-    _, _, name = what.partition("/")
-    paths = sorted((results / "benchmarks").glob(f"{name or '*'}.json"))
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-    lines = [line for stem, result in found.items() for line in speed_lines(stem, result)]
-    if not lines:
-        return NOTHING
-    text = SPEED_HEAD + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    machines = {
-        machine_words(result["machine"]): None for result in found.values() if "machine" in result
-    }
-    text += "".join(f"\nMeasured on {words}.\n" for words in machines)
-    return text if name or "gpu" in found else f"{text}\n{NO_GPU}"
-
-
-def speed_lines(stem, result):
-    """Lines of one benchmark: those of its own, else every list of candidates beside a peer."""
-    return SPEED_LINES.get(stem, ratio_lines)(stem, result)
-
-
-def ratio_lines(title, result):
-    """What `benchmarks/timing.py` calls ratio rows, wherever they stand in a result."""
-    if isinstance(result, list):
-        lines = []
-        for part in result:
-            if isinstance(part, dict) and {"name", "seconds", "ratio"} <= part.keys():
-                times = time_words(part["seconds"]["median"]), ratio_words(part["ratio"])
-                lines.append([title, part["name"], *times])
-            elif isinstance(part, dict):
-                named = f"{title}, batch {part['batch']}" if "batch" in part else title
-                lines += ratio_lines(named, part)
-        return lines
-    parts = result.items() if isinstance(result, dict) else ()
-    plain = ("rows", "cases")  # names that tell a reader nothing
-    return [
-        line
-        for name, part in parts
-        for line in ratio_lines(title if name in plain else f"{title}, {name}", part)
-    ]
-
-
-def ratio_words(ratio):
-    """``2.10 [2.00, 2.30]``, and "peer" for the one all are compared with."""
-    low, mid, high = (ratio[key] for key in ("min", "median", "max"))
-    return "peer" if low == mid == high == 1 else f"{mid:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def time_words(seconds):
-    """Seconds with a fitting unit: ``3.2 ms``, ``1.8 s``, ``2.5 h``."""
-    for limit, factor, unit in ((1, 1000, "ms"), (600, 1, "s"), (36000, 1 / 60, "min")):
-        if seconds < limit:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds / 3600:.3g} h"
-
-
-def pretrain_lines(title, result):
-    """Steps beside the straightforward one; what a store of targets takes and is off by."""
-    store = result["store"]
-    lines = ratio_lines(f"{title}: {result['setting']}", result)
-    for precision, hours in store["fill_hours_lssed"].items():
-        epochs = store["break_even_epochs"].get(precision)
-        paid = f"paid after {epochs:.1f} epochs" if epochs else ""
-        words = f"filling it for LSSED, {precision} (extrapolated)"
-        lines.append(["store", words, time_words(3600 * hours), paid])
-    for dtype, gigabytes in store["lssed_gb"].items():
-        parts = store["errors"][dtype]["8 outlier dimensions"].values()
-        worst = max(part["rms"] for part in parts)
-        words = f"{dtype}: {gigabytes:.0f} GB for LSSED, rms error {100 * worst:.2g} %"
-        lines.append(["store", words, "", ""])
-    return lines
-
-
-def finetune_lines(title, result):
-    """One pass and all heads, beside the encoder run every time."""
-    encoder, total = result["encoder_pass_seconds"]["extrapolated"], result["total_seconds"]
-    peer = total["encoder_every_time_extrapolated"]
-    title = f"{title}: {result['setting']}"
-    return [
-        [title, "encoder on every use (computed)", time_words(peer), "peer"],
-        [
-            title,
-            "encoder once and all heads",
-            time_words(total["cached"]),
-            f"{result['ratio']:.0f}",
-        ],
-        [title, "of it the encoder (from a sample)", time_words(encoder), ""],
-        [title, "of it the heads (in full)", time_words(result["heads_seconds"]), ""],
-    ]
-
-
-def growth_lines(title, result):
-    """The longest whole utterance and the longest in windows, of each model."""
-    longest = {}
-    for row in result["rows"]:
-        if row["kind"] in ("length", "windows"):
-            longest[row["kind"], row["model"]] = row  # rows grow
-    names = {"length": "whole", "windows": "in windows"}
-    return [
-        [
-            title,
-            f"{model}, {row['seconds']:g} s of audio {names[kind]}, {row['memory_mb']:.0f} MB",
-            time_words(row["seconds_taken"]),
-            "",
-        ]
-        for (kind, model), row in longest.items()
-    ]
-
-
-def headers_lines(title, result):
-    """Files a second."""
-    ours, peer = (row["files_per_second"]["median"] for row in result["rows"])
-    return [
-        [title, "soundfile", f"{peer:,} files/s", "peer"],
-        [title, "ours", f"{ours:,} files/s", f"{result['ratio']:.1f}"],
-    ]
-
-
-def machine_words(facts):
-    """What a figure depends on, in words."""
-    words = f"{facts['processor']}, {facts['threads']} of {facts['cores']} cores"
-    card = f", {facts['accelerator']}" if "accelerator" in facts else ""
-    return f"{words}{card}, {facts['capability']}, torch {facts['torch']}"
-
-
-SPEED_LINES = {
-    "complexity": lambda title, result: [],  # counts, not times
-    "finetune": finetune_lines,
-    "growth": growth_lines,
-    "headers": headers_lines,
-    "pretrain_step": pretrain_lines,
-}
 
 
 def rows(config, metrics):

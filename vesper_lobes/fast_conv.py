@@ -23,7 +23,10 @@ from vesper_lobes.fast_cpu import PackedLinear, fast_dtype, gelu_, layer_norm
 from vesper_lobes.lengths import FIELD, HOP
 
 KNOWN = (ConvFrontEnd, ConvLayer, nn.ModuleList, nn.Conv1d, nn.LayerNorm)
-CHUNK_FRAMES = 64  # of 20 ms; 8 MB in float32 after the first layer (32 to 128 measure alike)
+CHUNK_FRAMES = 128  # of 20 ms; 16 MB in float32 after the first layer (32 to 64: slower in bf16)
+PACKED_ROWS = (
+    1024  # up to here oneDNN (torch 2.11) runs a packed product of 512 outputs on one core
+)
 ROUNDED = (1, 2, 3)  # layers with bfloat16 products, of those with any choice
 
 
@@ -157,11 +160,13 @@ class RoundedLayer(LaterLayer):
     def __init__(self, layer):
         self.kernel, self.stride, self.norm = layer.kernel, layer.stride, layer.layer_norm
         taps = layer.conv.weight.detach().transpose(1, 2)  # (C, k, C_in)
-        self.product = PackedLinear(taps.flatten(1), layer.conv.bias)
+        self.packed = PackedLinear(taps.flatten(1), layer.conv.bias)
+        self.plain = PackedLinear(taps.flatten(1), layer.conv.bias, pack=False)
 
     def convolve(self, x):
         """(T_in, C_in) float32 -> (T, C) float32."""
         frames, channels = (len(x) - self.kernel) // self.stride + 1, x.shape[1]
         shape, steps = (frames, self.kernel * channels), (self.stride * channels, 1)
         windows = x.as_strided(shape, steps).to(torch.bfloat16)  # copied and cast in one go
-        return self.product(windows).float()
+        product = self.packed if frames > PACKED_ROWS else self.plain
+        return product(windows).float()

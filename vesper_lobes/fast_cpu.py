@@ -210,6 +210,8 @@ class PackedLinear:
     ---------
     weight : torch.Tensor (D_out, D_in)
     bias : torch.Tensor (D_out,) or None
+    pack : bool
+        False: an ordinary linear layer.
 
     Example
     -------
@@ -221,11 +223,13 @@ class PackedLinear:
 
     ROWS = 1024  # typical rows of an input: a hint for the layout
 
-    def __init__(self, weight, bias=None):
+    def __init__(self, weight, bias=None, pack=True):
         self.weight = weight.detach().to(torch.bfloat16).contiguous()
         self.bias = None if bias is None else bias.detach().to(torch.bfloat16)
         ops = torch.ops.mkldnn
-        self.packed = torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise")
+        self.packed = (
+            pack and torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise")
+        )
         if self.packed:
             self.weight = ops._reorder_linear_weight(self.weight, self.ROWS)
 

@@ -90,9 +90,9 @@ def test_states_are_those_of_the_plain_path(kind, samples, build, calls):
 
 
 @pytest.mark.parametrize("extra", [0, 319])
-@pytest.mark.parametrize("frames", [63, 64, 65, 128, 129])
+@pytest.mark.parametrize("frames", [127, 128, 129, 256, 257])
 def test_borders_of_chunks(frames, extra, build):
-    assert fast_conv.CHUNK_FRAMES == 64
+    assert fast_conv.CHUNK_FRAMES == 128
     encoder, wavs = build(), torch.randn(1, samples_for(frames, extra))
     with torch.no_grad():
         features, lengths = encoder.cnn(wavs)
@@ -100,6 +100,16 @@ def test_borders_of_chunks(frames, extra, build):
         expected, _ = encoder.cnn(wavs)
     assert features.shape[1] == frames == lengths.item()
     torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_decide_the_layout_of_bfloat16_products_not_the_result(build, monkeypatch):
+    encoder, wavs = build(), torch.randn(1, samples_for(40))
+    found = []
+    for rows in (0, 1 << 30):
+        monkeypatch.setattr(fast_conv, "PACKED_ROWS", rows)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found.append(encoder.cnn(wavs)[0].float())
+    torch.testing.assert_close(*found, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("frames", [15, 16, 17, 18, 33, 34, 35])
