@@ -11,6 +11,9 @@ the encoder is measured on a sample of noise with random weights and multiplied 
 The peer is the same training with the encoder run on every utterance whenever it is used, as in
 the usual loop: its time is computed, not measured, from the pass's.
 
+For heads on frames: a batch of 32 read from the cache on disk (warm) beside a training step of the
+fastest of them, ShiftFormer, on it.
+
 Checked first: the head on cached means has the outputs and gradients of the head on frames.
 """
 
@@ -24,7 +27,7 @@ import pandas as pd
 import soundfile
 import speechbrain as sb
 import torch
-from timing import machine, spread, without_list, write_json
+from timing import alternate, machine, spread, without_list, write_json
 from tqdm import tqdm
 
 from vesper_lobes.cell_pool import CellTask, train_cells
@@ -33,8 +36,10 @@ from vesper_lobes.emotion_brain import EmotionBrain
 from vesper_lobes.emotion_cells import Corpus, Fold
 from vesper_lobes.encoder import Encoder
 from vesper_lobes.feature_cache import PooledStateCache
+from vesper_lobes.frame_cache import FrameStateCache
 from vesper_lobes.heads import SuperbHead
 from vesper_lobes.pooling import LayerMix, masked_mean
+from vesper_lobes.shiftformer import ShiftFormerHead
 
 ROOT = Path(__file__).resolve().parents[1]
 YAML = ROOT / "recipes" / "IEMOCAP" / "emotion" / "hparams" / "vesper4.yaml"
@@ -91,16 +96,42 @@ def seconds_of_heads(corpus, states, epochs, folder):
 
 def seconds_of_pass(encoder, sample, seconds, folder):
     """Seconds an utterance takes through the cache that recipes fill, reading and hashing too."""
-    random = np.random.default_rng(0)
-    rows = []
-    for number in range(sample):
-        wav = f"{folder}/{number}.wav"
-        soundfile.write(wav, 0.1 * random.standard_normal(round(seconds * 16000)), 16000)
-        rows.append({"ID": str(number), "wav": wav, "start": 0, "stop": -1, "duration": seconds})
+    rows = write_noise(folder, sample, seconds)
     cache = PooledStateCache(encoder, f"{folder}/states", crop_seconds=seconds, progressbar=False)
     began = time.perf_counter()
     cache.fill(pd.DataFrame(rows))
     return (time.perf_counter() - began) / sample
+
+
+def write_noise(folder, count, seconds):
+    """Files of noise; their rows."""
+    random, rows = np.random.default_rng(0), []
+    for number in range(count):
+        wav = f"{folder}/{number}.wav"
+        soundfile.write(wav, 0.1 * random.standard_normal(round(seconds * 16000)), 16000)
+        rows.append({"ID": str(number), "wav": wav, "start": 0, "stop": -1, "duration": seconds})
+    return rows
+
+
+def frames_beside_head(encoder, seconds, folder, batch):
+    """Seconds of reading a batch of frames and of the head's step on it, in turn."""
+    rows = pd.DataFrame(write_noise(folder, batch, seconds))
+    cache = FrameStateCache(encoder, f"{folder}/frames", crop_seconds=seconds, progressbar=False)
+    cache.fill(rows)
+    mix, head = LayerMix(cache.num_states), ShiftFormerHead(encoder.hidden_size, len(CLASSES))
+    parameters = [*mix.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    targets = torch.arange(batch) % len(CLASSES)
+    states, lengths = cache.batch(list(rows["ID"]))
+
+    def step():
+        logits = head(mix(states.float()), lengths)
+        torch.nn.functional.cross_entropy(logits, targets).backward()
+        optimizer.step(), optimizer.zero_grad()
+
+    work = {"reading": lambda: cache.batch(list(rows["ID"])), "step": step}
+    times = alternate(work, repeats=7)
+    return {name: without_list(seconds) for name, seconds in times.items()}
 
 
 def check_equal(encoder):
@@ -151,6 +182,7 @@ def measure(utterances=5531, sample=16, epochs=EPOCHS, seconds=SECONDS, small=Fa
     corpus, states = invented_corpus(utterances, encoder.num_layers + 1, encoder.hidden_size)
     with tempfile.TemporaryDirectory() as folder:
         per_utterance = seconds_of_pass(encoder, sample, seconds, folder)
+        frames = frames_beside_head(encoder, seconds, folder, 4 if small else 32)
         heads, folds = seconds_of_heads(corpus, states, epochs, folder)
     one_pass = per_utterance * utterances
     # each fold: train and dev in every epoch, test once
@@ -167,6 +199,7 @@ def measure(utterances=5531, sample=16, epochs=EPOCHS, seconds=SECONDS, small=Fa
         "encoder_pass_seconds": {"per_utterance": per_utterance, "extrapolated": one_pass},
         "heads_seconds": heads,
         "fold_seconds": without_list(spread(folds)),
+        "frames_seconds": frames,
         "passes_saved": passes,
         "total_seconds": {"cached": cached, "encoder_every_time_extrapolated": repeated},
         "ratio": repeated / cached,
@@ -193,6 +226,11 @@ def show(result):
         f"computed: {result['passes_saved']:.0f} passes"
     )
     print(f"ratio                             {result['ratio']:8.0f}")
+    reading, step = (result["frames_seconds"][name]["median"] for name in ("reading", "step"))
+    print(
+        f"heads on frames: a batch of 32 read in {1000 * reading:.0f} ms, a step takes "
+        f"{1000 * step:.0f} ms"
+    )
     found = result["relative_differences"]
     print(f"equal to frames: outputs {found['outputs']:.1e}, gradients {found['gradients']:.1e}")
 

@@ -9,7 +9,7 @@ process held before them (libraries, weights, what the fast path makes of the we
 pass over one second), read from Linux's own counter.
 
 length    one utterance of 1 to 60 s, whole, through a mini encoder and Vesper-4 (random weights)
-batch     1 to 16 utterances of 5 s
+batch     4 and 16 utterances of 5 s
 windows   long audio as `vesper_lobes.long_audio` hears it, one and ten minutes
 corpus    a manifest of so many rows: read, checked, made into a training set
 
@@ -40,7 +40,7 @@ MODELS = {
     "mini": lambda: EncoderConfig.mini_large(num_hidden_layers=6),
     "Vesper-4": lambda: EncoderConfig.wavlm_large(num_hidden_layers=4),
 }
-LENGTHS, BATCHES, WINDOWED = (1, 5, 15, 30, 60), (1, 4, 16), (60, 600)
+LENGTHS, BATCHES, WINDOWED = (1, 5, 15, 30, 60), (4, 16), (60, 600)
 ROWS = (1_000, 10_000, 100_000)
 REPEATS, PATIENCE = 7, 6.0  # passes of a point; seconds after which no further one is begun
 CONTEXTS = (0.0, 1.0, 2.0, 5.0)
@@ -194,6 +194,11 @@ def show(result):
         print(f"{model}: windows move the pooled states of a minute by, with context of: {words}")
 
 
+def is_single(row, model):
+    """Whether a point is one utterance of a batch's length."""
+    return row["kind"] == "length" and row["model"] == model and row["seconds"] == 5
+
+
 def draw(result, path):
     """Time and memory over length, batch and corpus, as a PNG."""
     sys.path.insert(0, str(ROOT / "recipes"))
@@ -210,6 +215,8 @@ def draw(result, path):
             found = [row for row in result["rows"] if row["kind"] == kind]
             for model in dict.fromkeys(row.get("model") for row in found):
                 line = [row for row in found if row.get("model") == model]
+                if kind == "batch":  # the batch of one stands among the lengths
+                    line = [r for r in result["rows"] if is_single(r, model)] + line
                 colour, mark = marks.get(model, (drawing.LIGHT.green, "^-"))
                 for axis, value in zip(
                     axes[:, column], ("seconds_taken", "memory_mb"), strict=True
@@ -217,6 +224,9 @@ def draw(result, path):
                     pairs = [row[across] for row in line], [row[value] for row in line]
                     axis.plot(*pairs, mark, color=colour, label=model)
                     axis.set(xscale="log", yscale="log", xlabel=names[across])
+                    axis.set_xticks(pairs[0], [f"{value:,}" for value in pairs[0]])
+                    axis.minorticks_off()
+                    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes[0, 0].set_ylabel("seconds")
         axes[1, 0].set_ylabel("memory of the pass, MB")
         axes[0, 0].legend()

@@ -49,6 +49,7 @@ from vesper_lobes.pretrain_student import PretrainStudent
 from vesper_lobes.target_store import PARTS, TargetStore, pack, unpack
 from vesper_lobes.teacher import Teacher
 
+FILLED = ("bf16",)  # precisions in which filling a store is timed
 LSSED_UTTERANCES, LSSED_HOURS = 147_025, 206  # the paper, section IV
 TOLERANCES = {
     "ours, fp32": {"losses": 1e-5, "gradients": 1e-4},
@@ -227,7 +228,7 @@ def store_facts(stores, rows, times):
     sizes = {store.dtype: store.bytes_of(lssed) / 1e9 for store in stores.values()}
     exact = stores["fp32"]
     frames = np.concatenate(exact._frames(exact._crops(rows), "cpu", rows))
-    per_crop = {p: times[f"filling, {p}"]["median"] / len(rows) for p in ("fp32", "bf16")}
+    per_crop = {p: times[f"filling, {p}"]["median"] / len(rows) for p in FILLED}
     return {
         "lssed_gb": sizes,
         "mb_per_batch_of_32": {name: 32e3 * gb / LSSED_UTTERANCES for name, gb in sizes.items()},
@@ -244,7 +245,7 @@ def break_even(times):
     Filling is timed in the rounds of the steps, warm, so that a busy machine slows both.
     """
     epochs = {}
-    for precision in ("fp32", "bf16"):
+    for precision in [name.partition(", ")[2] for name in times if name.startswith("filling")]:
         names = (f"filling, {precision}", f"ours, {precision}", f"store, {precision}")
         rounds = zip(*(times[name]["all"] for name in names), strict=True)
         paid = [
@@ -308,7 +309,7 @@ def measure(small=False, rounds=7, batch=4, seconds=5.0):
         differences = check_equal(brains, crops)
         differences["store of int8, fp32"] = int8_difference(brains, stores, crops)
         work = {name: functools.partial(one_step, brain, crops) for name, brain in brains.items()}
-        for precision in ("fp32", "bf16"):
+        for precision in FILLED:
             fill = functools.partial(filling, stores[precision], rows)
             work[f"filling, {precision}"] = fill
         times = alternate(work, rounds)

@@ -144,7 +144,8 @@ def finetune_lines(title, result):
     """One pass and all heads, beside the encoder run every time."""
     encoder, total = result["encoder_pass_seconds"]["extrapolated"], result["total_seconds"]
     peer = total["encoder_every_time_extrapolated"]
-    title = f"fine-tuning: {result['setting']}"
+    title, frames = f"fine-tuning: {result['setting']}", "heads on frames, 32 utterances"
+    reading, step = (result["frames_seconds"][name]["median"] for name in ("reading", "step"))
     return [
         [title, "encoder on every use (computed)", time_words(peer), "peer"],
         [
@@ -155,6 +156,8 @@ def finetune_lines(title, result):
         ],
         [title, "of it the encoder (from a sample)", time_words(encoder), ""],
         [title, "of it the heads (in full)", time_words(result["heads_seconds"]), ""],
+        [frames, "ShiftFormer's training step", time_words(step), ""],
+        [frames, "reading its batch from the disk", time_words(reading), f"{step / reading:.0f}"],
     ]
 
 

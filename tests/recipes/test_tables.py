@@ -165,11 +165,13 @@ def test_lines_of_fine_tuning_and_of_growth(speed_tables):
         "setting": "9 utterances",
         "encoder_pass_seconds": {"extrapolated": 1000.0},
         "heads_seconds": 42.0,
+        "frames_seconds": {"reading": {"median": 0.1}, "step": {"median": 2.0}},
         "total_seconds": {"cached": 1042.0, "encoder_every_time_extrapolated": 72000.0},
         "ratio": 69.1,
     }
     lines = speed_tables.speed_lines("finetune", finetune)
     assert lines[0][2:4] == ["20 h", "peer"] and lines[1][2:4] == ["17.4 min", "69"]
+    assert lines[-1][1:4] == ["reading its batch from the disk", "100 ms", "20"]
     point = {"kind": "length", "model": "mini", "memory_mb": 99.6}
     growth = [{**point, "seconds": s, "seconds_taken": s / 100} for s in (1, 60)]
     (line,) = speed_tables.speed_lines("growth", {"rows": growth})
