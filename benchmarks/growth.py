@@ -42,8 +42,8 @@ MODELS = {
 }
 LENGTHS, BATCHES, WINDOWED = (1, 5, 15, 30, 60), (4, 16), (60, 600)
 ROWS = (1_000, 10_000, 100_000)
-REPEATS, PATIENCE = 7, 6.0  # passes of a point; seconds after which no further one is begun
-CONTEXTS = (0.0, 1.0, 2.0, 5.0)
+REPEATS, PATIENCE = 7, 5.0  # passes of a point; seconds after which no further one is begun
+CONTEXTS = (0.0, 2.0, 5.0)
 
 
 def points(small=False):
