@@ -85,7 +85,13 @@ def test_every_number_names_its_source(path):
 def test_every_key_is_used(path):
     text = path.read_text()
     code = (path.parents[1] / "train.py").read_text()
-    for lobe in ("logged_brain", "pretrain_brain", "distill_brain", "masked_prediction_brain"):
+    for lobe in (
+        "logged_brain",
+        "pretrain_brain",
+        "distill_brain",
+        "masked_prediction_brain",
+        "pretrain_run",
+    ):
         code += (RECIPES.parents[1] / f"vesper_lobes/{lobe}.py").read_text()
     options = {"precision", "optimizer_step_limit", "ckpt_interval_minutes", "max_grad_norm"}
     options |= {"grad_accumulation_factor", "find_unused_parameters", "__set_seed"}
