@@ -18,6 +18,7 @@ Checked first: the head on cached means has the outputs and gradients of the hea
 """
 
 import argparse
+import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -90,7 +91,8 @@ def seconds_of_heads(corpus, states, epochs, folder):
     steps = epochs * len(corpus.folds[0].train) // 32  # 32: the YAML's batches
     began = time.perf_counter()
     cells = train_cells(EmotionBrain, str(YAML), run_opts, states, corpus, tasks, steps, folder)
-    seconds = [cell["seconds"] for cell in tqdm(cells, "heads", len(tasks), unit="fold")]
+    with contextlib.closing(cells):
+        seconds = [cell["seconds"] for cell in tqdm(cells, "heads", len(tasks), unit="fold")]
     return time.perf_counter() - began, seconds
 
 

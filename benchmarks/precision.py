@@ -15,6 +15,7 @@ encoder of each precision sees the same batches; time is that of the passes alon
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -116,7 +117,9 @@ def main(arguments=None):
             f"{100 * row['same_decision']:12.1f} % {row['seconds']:7.1f} {row['weights_mb']:12.1f}"
         )
     if options.json:
-        write_json(options.json, {"machine": machine(), "utterances": len(rows), "rows": table})
+        facts = {"encoder": Path(options.encoder).name, "corpus": rows["corpus"].iloc[0]}
+        facts |= {"machine": machine(), "utterances": len(rows), "rows": table}
+        write_json(options.json, facts)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,20 @@ def input_lines(title, result):
     return [*lines, ["padding in extraction", words, "", ""]]
 
 
+def precision_lines(title, result):
+    """What reduced precision costs a trained encoder: states, decisions, recall."""
+    title = f"precision of {result['encoder']} on {result['corpus']}"
+    lines = []
+    for row in result["rows"]:
+        words = (
+            f"states off by {100 * row['error']:.2g} %, {100 * row['same_decision']:.1f} % same "
+            f"decisions, UA {row['ua']:.1f} %, weights {row['weights_mb']:.1f} MB"
+        )
+        lines.append([title, row["precision"], time_words(row["seconds"]), "", words])
+    lines[0][3:] = ["peer", f"UA {result['rows'][0]['ua']:.1f} %"]
+    return lines
+
+
 def ratio_words(ratio):
     """``2.10 [2.00, 2.30]``, and "peer" for the one all are compared with."""
     low, mid, high = (ratio[key] for key in ("min", "median", "max"))
@@ -203,5 +217,6 @@ SPEED_LINES = {
     "growth": growth_lines,
     "headers": headers_lines,
     "input": input_lines,
+    "precision": precision_lines,
     "pretrain_step": pretrain_lines,
 }

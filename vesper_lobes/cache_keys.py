@@ -16,7 +16,8 @@ from vesper_lobes.audio import CROP_RULES
 from vesper_lobes.lengths import SAMPLE_RATE
 from vesper_lobes.tar_member import tar_member
 
-VERSION = 1  # raise it when a forward pass gives other numbers for the same weights
+# raise one when forward passes in that precision give other numbers for the same weights
+VERSIONS = {"fp32": 1, "bf16": 2}
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -54,9 +55,11 @@ class CacheSettings:
     crop_rule: str | None = "first"
     sample_rate: int = SAMPLE_RATE
     precision: str = "fp32"
-    version: int = VERSION
+    version: int | None = None
 
     def __post_init__(self):
+        if self.version is None:
+            object.__setattr__(self, "version", VERSIONS.get(self.precision))
         if self.crop_rule == "random":
             raise ValueError("a random crop differs from epoch to epoch and cannot be cached")
         if self.crop_rule not in CROP_RULES and self.crop_seconds is not None:

@@ -16,6 +16,7 @@ those of the diagonal, ``baselines/<name>/...`` the same of what the encoder is 
 
 import json
 import logging
+import math
 import os
 import time
 from pathlib import Path
@@ -48,7 +49,9 @@ from vesper_lobes.emotion_encoders import (
     split_baselines,
 )
 from vesper_lobes.emotion_run import NOT_IN_KEY, parse_overrides, seed_list
+from vesper_lobes.encoder_pass import windows
 from vesper_lobes.feature_cache import PooledStateCache
+from vesper_lobes.long_audio import LONG_SECONDS
 from vesper_lobes.run_metrics import build_metrics, git_commit, write_metrics
 
 logger = logging.getLogger(__name__)
@@ -287,6 +290,8 @@ class CrossCorpusRun:
         rows = [self.corpus.take(getattr(fold, part)) for part in SETS]
         utterances = [[(self.audio[i], emotions[i]) for i in part] for part in rows]
         options = [self.run_opts.debug, self.run_opts.precision]
+        if (self.hparams["crop_seconds"] or math.inf) > LONG_SECONDS:
+            options.append(windows())
         return cell_key(self.hparams_file, {**overrides, **neutral}, digest, utterances, options)
 
     def write_cell_metrics(self, train, test, tables, baselines):

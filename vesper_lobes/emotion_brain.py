@@ -156,8 +156,11 @@ class EmotionBrain(sb.Brain):
         self.history, self.best = [], None
 
     def init_optimizers(self):
-        """As Brain's, with an optimizer that is one fused kernel where its class has one."""
-        if "fused" in inspect.signature(self.opt_class).parameters:
+        """As Brain's; on a CPU one fused kernel where the class has one and the YAML is silent."""
+        chosen = getattr(self.opt_class, "keywords", {}).keys()
+        chosen &= {"fused", "foreach", "differentiable"}
+        has_fused = "fused" in inspect.signature(self.opt_class).parameters
+        if has_fused and not chosen and torch.device(self.device).type == "cpu":
             self.opt_class = functools.partial(self.opt_class, fused=True)
         super().init_optimizers()
 

@@ -10,8 +10,10 @@ Everything that differs between corpora is data: the YAML and the preparer it na
 with. ``metrics.json`` is the result, ``run.json`` says how it was reached.
 """
 
+import contextlib
 import json
 import logging
+import math
 import os
 import time
 from pathlib import Path
@@ -42,8 +44,10 @@ from vesper_lobes.emotion_encoders import (
     split_baselines,
 )
 from vesper_lobes.emotion_export import export_best
+from vesper_lobes.encoder_pass import windows
 from vesper_lobes.feature_cache import PooledStateCache
 from vesper_lobes.frame_cache import FrameStateCache
+from vesper_lobes.long_audio import LONG_SECONDS
 from vesper_lobes.run_metrics import build_metrics, git_commit, read_predictions, write_metrics
 
 logger = logging.getLogger(__name__)
@@ -199,9 +203,10 @@ class EmotionRun:
             *(self.brain_class, self.hparams_file, self.run_opts),
             *(states, self.corpus, tasks.values(), self.steps_of_a_cell(), self.folder),
         )
-        for place, cell in zip(tasks, trained, strict=True):
-            self.cells[place] = cell
-            bar.update()
+        with contextlib.closing(trained):
+            for place, cell in zip(tasks, trained, strict=True):
+                self.cells[place] = cell
+                bar.update()
 
     def steps_of_a_cell(self):
         """Training steps of a head, about."""
@@ -257,6 +262,8 @@ class EmotionRun:
         emotions = self.corpus.manifest["emotion"]
         utterances = [[(self.audio[i], emotions[i]) for i in part] for part in rows]
         options = [self.run_opts.debug, self.run_opts.precision]
+        if (self.hparams["crop_seconds"] or math.inf) > LONG_SECONDS:
+            options.append(windows())
         return cell_key(self.hparams_file, {**overrides, **neutral}, digest, utterances, options)
 
     def evaluate(self, names):

@@ -35,6 +35,11 @@ BATCH_SECONDS_ELSEWHERE = 400.0
 PREFETCHED_BATCHES = 2
 
 
+def windows():
+    """How recordings beyond `LONG_SECONDS` are cut: words for the keys of what depends on it."""
+    return f"windows of {WINDOW_SECONDS} s, {CONTEXT_SECONDS} s more on both sides"
+
+
 class Job(NamedTuple):
     """An utterance to encode: its ID, file, part of it (samples), and seconds for batching."""
 
@@ -85,10 +90,9 @@ class EncoderPass:
         list of str
             Those of `audio_keys` for all that passes whole.
         """
-        windows = f"windows of {WINDOW_SECONDS} s, {CONTEXT_SECONDS} s more on both sides"
         keys = audio_keys(rows)
         return [
-            hashlib.sha256(f"{key} {windows}".encode()).hexdigest() if job.is_long else key
+            hashlib.sha256(f"{key} {windows()}".encode()).hexdigest() if job.is_long else key
             for key, job in zip(keys, self._listed(rows), strict=True)
         ]
 

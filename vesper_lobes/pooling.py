@@ -86,8 +86,10 @@ class LayerMix(nn.Module):
         if self.mode == "last":
             return states[:, -1] if stacked else states[-1]
         shares = self.weights.softmax(0)
-        if stacked:
-            return torch.einsum("l,bl...d->b...d", shares, states)
+        if stacked and states.dim() == 3 and states.dtype == shares.dtype:
+            with torch.autocast(states.device.type, enabled=False):  # as exact as the sum below
+                return torch.einsum("l,bld->bd", shares, states)
+        states = states.unbind(1) if stacked else states
         return sum(share * state for share, state in zip(shares, states, strict=True))
 
     def shares(self):

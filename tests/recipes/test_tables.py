@@ -147,6 +147,14 @@ def test_lines_of_the_input(speed_tables):
     assert lines[3][1] == "2.7 % of a batch in buckets of like length, 56 % as they come"
 
 
+def test_lines_of_precisions_have_the_exact_one_as_peer(speed_tables):
+    row = {"error": 0.0, "same_decision": 1.0, "ua": 70.0, "weights_mb": 5.0, "seconds": 2.0}
+    rows = [{**row, "precision": "fp32"}, {**row, "precision": "int8", "error": 0.021}]
+    lines = speed_tables.precision_lines("", {"encoder": "a", "corpus": "b", "rows": rows})
+    assert lines[0] == ["precision of a on b", "fp32", "2 s", "peer", "UA 70.0 %"]
+    assert lines[1][4].startswith("states off by 2.1 %, 100.0 % same decisions, UA 70.0 %")
+
+
 def test_lines_of_a_store(speed_tables):
     store = {
         "fill_hours_lssed": {"bf16": 20.0, "int8": 21.0},

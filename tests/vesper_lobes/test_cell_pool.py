@@ -1,5 +1,6 @@
 """Heads in several processes: the same cells to the bit, and no process left behind."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -92,7 +93,7 @@ def test_what_goes_wrong_in_a_process_is_said_in_this_one(tmp_path, two_threads)
     with pytest.raises(ValueError, match="rates must hold"):
         train(corpus, states, tasks, tmp_path, 1_000_000)
     assert not multiprocessing.active_children()
-    assert not (tmp_path / ".states.npy").exists()
+    assert not list(tmp_path.glob(".states*"))
 
 
 SCRIPT = """
@@ -143,3 +144,48 @@ def is_alive(pid):
         return False
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_what_a_killed_run_left_is_removed_and_a_running_ones_stays(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid in (ended.pid, os.getppid()):
+        (tmp_path / f".states.{pid}.npy").write_bytes(b"old")
+    path = cell_pool.write_states(torch.ones(2), tmp_path)
+    assert np.load(path).tolist() == [1.0, 1.0]
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, f".states.{os.getppid()}.npy"}
+
+
+def test_a_full_disk_means_one_process(tmp_path, two_threads, monkeypatch, caplog):
+    def full(path, array):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cell_pool.np, "save", full)
+    corpus, states = make_corpus()
+    assert len(train(corpus, states, make_tasks(corpus, tmp_path), tmp_path, 1_000_000)) == 3
+    assert "No space left" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold1", "fold2", "fold3"]
+
+
+def test_a_class_that_processes_cannot_import_is_trained_in_this_one(tmp_path, two_threads):
+    class Local(EmotionBrain):
+        """Of a function, as those of notebooks are of a session."""
+
+    corpus, states = make_corpus()
+    arguments = (Local, str(YAML), RUN_OPTS, states, corpus, make_tasks(corpus, tmp_path))
+    assert len(list(cell_pool.train_cells(*arguments, 1_000_000, tmp_path))) == 3
+    assert not cell_pool.is_importable(Local) and cell_pool.is_importable(EmotionBrain)
+
+
+def test_closing_ends_the_processes_at_once(tmp_path, two_threads):
+    corpus, states = make_corpus(utterances=9000)  # IDs fill more than a pipe
+    tasks = make_tasks(corpus, tmp_path, number_of_epochs=1)
+    cells = cell_pool.train_cells(
+        EmotionBrain, str(YAML), RUN_OPTS, states, corpus, tasks, 1_000_000, tmp_path
+    )
+    with pytest.raises(BrokenPipeError), contextlib.closing(cells):
+        for _ in cells:
+            raise BrokenPipeError
+    assert not multiprocessing.active_children()
+    assert not list(tmp_path.glob(".states*"))

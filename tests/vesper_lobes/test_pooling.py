@@ -67,3 +67,17 @@ def test_wrong_use_is_refused():
         LayerMix(5, "sum")
     with pytest.raises(ValueError, match="given 4"):
         LayerMix(5)(torch.randn(2, 4, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("shape", [(2, 3, 8), (2, 3, 5, 8)])
+def test_a_mix_takes_states_of_any_type_stacked_or_listed(dtype, shape):
+    states, mix = torch.randn(shape).to(dtype), LayerMix(3)
+    torch.testing.assert_close(mix(states), mix(tuple(states.unbind(1))))
+
+
+def test_a_mix_of_means_stays_exact_under_autocast():
+    states, mix = torch.randn(4, 3, 8), LayerMix(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = mix(states)
+    torch.testing.assert_close(mixed, states.mean(1))
