@@ -169,7 +169,12 @@ def finetune_lines(title, result):
             f"{result['ratio']:.0f}",
         ],
         [title, "of it the encoder (from a sample)", time_words(encoder), ""],
-        [title, "of it the heads (in full, a process a core)", time_words(result["heads_seconds"]), ""],
+        [
+            title,
+            "of it the heads (in full, a process a core)",
+            time_words(result["heads_seconds"]),
+            "",
+        ],
         [frames, "ShiftFormer's training step", time_words(step), ""],
         [frames, "reading its batch from the disk", time_words(reading), f"{step / reading:.0f}"],
     ]

@@ -16,6 +16,7 @@ A table stands in any Markdown file between two comments, and is replaced as a w
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -133,13 +134,12 @@ def renewed(text, results=ROOT / "results"):
 
 
 def markdown_files(root=ROOT):
-    """Every Markdown file of the checkout but those of runs and environments."""
-    hidden = (".venv", ".git", "results", "node_modules")
-    return sorted(
-        path
-        for path in Path(root).rglob("*.md")
-        if not any(part in hidden for part in path.relative_to(root).parts)
-    )
+    """Every Markdown file of the checkout but those in results and hidden folders, never walked into."""
+    found = []
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if name != "results" and name[0] != "."]
+        found += [Path(folder, name) for name in names if name.endswith(".md")]
+    return sorted(found)
 
 
 def main(arguments, root=ROOT):
