@@ -134,7 +134,7 @@ def renewed(text, results=ROOT / "results"):
 
 
 def markdown_files(root=ROOT):
-    """Every Markdown file of the checkout but those in results and hidden folders, never walked into."""
+    """Every Markdown file of the checkout, results and hidden folders not looked into."""
     found = []
     for folder, inside, names in os.walk(root):
         inside[:] = [name for name in inside if name != "results" and name[0] != "."]
