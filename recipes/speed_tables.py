@@ -181,21 +181,23 @@ def finetune_lines(title, result):
 
 
 def growth_lines(title, result):
-    """The longest whole utterance and the longest in windows, of each model."""
-    longest = {}
+    """Time and memory over length, batch and rows; how far windows move pooled states."""
+    lines = []
     for row in result["rows"]:
-        if row["kind"] in ("length", "windows"):
-            longest[row["kind"], row["model"]] = row  # rows grow
-    names = {"length": "whole", "windows": "in windows"}
-    return [
-        [
-            "one recording",
-            f"{model}, {row['seconds']:g} s of audio {names[kind]}, {row['memory_mb']:.0f} MB",
-            time_words(row["seconds_taken"]),
-            "",
-        ]
-        for (kind, model), row in longest.items()
-    ]
+        kind, model = row["kind"], row.get("model", "")
+        title, words = {
+            "length": ("one recording, whole", f"{model}, {row.get('seconds', 0):g} s"),
+            "batch": ("batch", f"{model}, {row.get('batch')} x {row.get('seconds', 0):g} s"),
+            "windows": ("one recording, in windows", f"{model}, {row.get('seconds', 0):g} s"),
+            "corpus": ("manifest read and checked", f"{row.get('rows', 0):,} rows"),
+        }[kind]
+        memory = f"{row['memory_mb']:.0f} MB" + " beyond the weights" * (kind != "corpus")
+        lines.append([title, words, time_words(row["seconds_taken"]), "", memory])
+    for model, found in result.get("windows_against_whole", {}).items():
+        moved = ", ".join(f"{100 * d:.1f} % with {context} s" for context, d in found.items())
+        words = f"{model}: context on both sides"
+        lines.append(["pooled states of a minute, windows against whole", words, "", "", moved])
+    return sorted(lines, key=lambda line: line[0])
 
 
 def headers_lines(title, result):

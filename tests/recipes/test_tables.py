@@ -11,6 +11,7 @@ import pytest
 from vesper_lobes.run_metrics import build_metrics, write_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
+MEMORY = "100 MB beyond the weights"
 PAGE = "# Title\n\n<!-- results: emodb -->\nstale\n<!-- end results -->\n\nText.\n"
 
 
@@ -182,8 +183,18 @@ def test_lines_of_fine_tuning_and_of_growth(speed_tables):
     assert lines[-1][1:4] == ["reading its batch from the disk", "100 ms", "20"]
     point = {"kind": "length", "model": "mini", "memory_mb": 99.6}
     growth = [{**point, "seconds": s, "seconds_taken": s / 100} for s in (1, 60)]
-    (line,) = speed_tables.speed_lines("growth", {"rows": growth})
-    assert line[1:4] == ["mini, 60 s of audio whole, 100 MB", "600 ms", ""]
+    growth.append({"kind": "corpus", "rows": 1000, "seconds_taken": 0.01, "memory_mb": 2.0})
+    growth.append({**point, "kind": "batch", "seconds": 5, "batch": 4, "seconds_taken": 0.2})
+    moved = {"mini": {"0": 0.004, "2": 0.001}}
+    lines = speed_tables.speed_lines("growth", {"rows": growth, "windows_against_whole": moved})
+    lines = {(line[0], line[1]): line[2:] for line in lines}
+    assert lines["one recording, whole", "mini, 60 s"][::2] == ["600 ms", MEMORY]
+    assert lines["batch", "mini, 4 x 5 s"][0] == "200 ms"
+    assert lines["manifest read and checked", "1,000 rows"][0] == "10 ms"
+    windows = lines[
+        "pooled states of a minute, windows against whole", "mini: context on both sides"
+    ]
+    assert windows[2] == "0.4 % with 0 s, 0.1 % with 2 s"
 
 
 def test_claims_of_the_paper_with_their_intervals(tables, tmp_path):
