@@ -1,6 +1,8 @@
 """Fixtures every test room shares."""
 
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,14 @@ def tiny_config():
         return getattr(EncoderConfig, kind)(**{**TINY, **changes})
 
     return build
+
+
+@pytest.fixture(scope="module")
+def benchmark_script(request):
+    """``benchmark_script(name)``: the module ``benchmarks/<name>.py``, forgotten after the file."""
+    folder = request.config.rootpath / "benchmarks"
+    sys.path.insert(0, str(folder))  # as in `python benchmarks/<name>.py`
+    yield importlib.import_module
+    sys.path.remove(str(folder))
+    for name in {path.stem for path in folder.glob("*.py")} & sys.modules.keys():
+        del sys.modules[name]

@@ -1,10 +1,7 @@
 """Table II to the digit, and the counts against sums by hand and by module."""
 
-import importlib
 import json
-import sys
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,16 +10,10 @@ from transformers import WavLMConfig, WavLMModel
 
 from vesper_lobes.lengths import n_frames
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
-def complexity():
-    sys.path.insert(0, str(ROOT / "benchmarks"))  # as in `python benchmarks/complexity.py`
-    try:
-        yield importlib.import_module("complexity")
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+def complexity(benchmark_script):
+    return benchmark_script("complexity")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +139,7 @@ def test_table_and_file(complexity, rows, tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / "out.json").read_text())["rows"] == rows
 
 
-def test_the_committed_file_is_current(rows):
-    committed = json.loads((ROOT / "results/benchmarks/complexity.json").read_text())
+def test_the_committed_file_is_current(rows, request):
+    root = request.config.rootpath
+    committed = json.loads((root / "results/benchmarks/complexity.json").read_text())
     assert committed["rows"] == rows

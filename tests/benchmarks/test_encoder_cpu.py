@@ -1,22 +1,13 @@
 """The encoder's benchmark in its small form: it compares, measures, accounts, tells on errors."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOM = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def script():
-    sys.path.insert(0, str(ROOM))
-    try:
-        import encoder_cpu
-    finally:
-        sys.path.remove(str(ROOM))
-    return encoder_cpu
+def script(benchmark_script):
+    return benchmark_script("encoder_cpu")
 
 
 @pytest.fixture

@@ -1,22 +1,13 @@
 """The fine-tuning benchmark at tiny sizes: the recipe's own cells, equality, openly computed."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def finetune(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import finetune
-
-    yield finetune
-    for name in ("finetune", "timing"):
-        sys.modules.pop(name, None)
+def finetune(benchmark_script):
+    return benchmark_script("finetune")
 
 
 def test_a_small_run_adds_up(finetune, tmp_path, capsys):

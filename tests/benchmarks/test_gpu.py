@@ -1,8 +1,6 @@
 """The GPU benchmark in its small form: same code, checked against itself, honest without a card."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,17 +9,10 @@ from vesper_lobes.config import EncoderConfig
 from vesper_lobes.encoder import Encoder
 from vesper_lobes.lengths import n_frames
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def gpu(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import gpu
-
-    yield gpu
-    for name in ("gpu", "pretrain_step", "timing"):
-        sys.modules.pop(name, None)
+def gpu(benchmark_script):
+    return benchmark_script("gpu")
 
 
 def test_the_small_form_runs_anywhere(gpu, tmp_path, capsys):

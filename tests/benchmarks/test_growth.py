@@ -1,23 +1,14 @@
 """The growth benchmark at tiny sizes: fresh processes, memory read right, a figure."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def growth(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import growth
-
-    yield growth
-    for name in ("growth", "timing"):
-        sys.modules.pop(name, None)
+def growth(benchmark_script):
+    return benchmark_script("growth")
 
 
 def test_a_small_run_is_whole(growth, tmp_path, capsys):

@@ -1,23 +1,15 @@
 """The input benchmark at a small size: its candidates are what they say."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("input_benchmark", FOLDER / "input.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench(benchmark_script):
+    return benchmark_script("input")
 
 
 def test_a_corpus_is_the_same_in_files_and_in_shards(bench, tmp_path):
@@ -38,8 +30,23 @@ def test_both_datasets_hold_the_same_rows(bench):
 
 def test_a_step_trains_the_student_alone(bench, monkeypatch):
     monkeypatch.setattr(bench, "CROP", 0.5)
+    build, made = bench.build_student, []
+
+    def kept(teacher, layers):
+        made[:] = teacher, build(teacher, layers)
+        return made[1]
+
+    monkeypatch.setattr(bench, "build_student", kept)
     torch.manual_seed(0)
-    bench.training_step("mini")()
+    step = bench.training_step("mini")
+    teacher, student = made
+    models = (teacher.encoder, student)
+    before = [{k: v.clone() for k, v in model.state_dict().items()} for model in models]
+    step()
+    for model, old in zip(models, before, strict=True):
+        moved = {k for k, v in model.state_dict().items() if not torch.equal(v, old[k])}
+        trainable = {k for k, p in model.named_parameters() if p.requires_grad}
+        assert moved <= trainable and bool(moved) == (model is student)
 
 
 def test_buckets_pad_less(bench, tmp_path, monkeypatch):

@@ -1,8 +1,6 @@
 """What narrow numbers cost, in small form: errors in order, scores of two clear classes."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +10,10 @@ from data_prep.manifest import COLUMNS, write_manifest
 from vesper_lobes.checkpoints import save_encoder
 from vesper_lobes.encoder import Encoder
 
-ROOM = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def script():
-    sys.path.insert(0, str(ROOM))
-    try:
-        import precision
-    finally:
-        sys.path.remove(str(ROOM))
-    return precision
+def script(benchmark_script):
+    return benchmark_script("precision")
 
 
 def test_small_form(script, tiny_config, tmp_path):

@@ -1,22 +1,13 @@
 """The benchmark of a pretraining step at tiny sizes: it checks equality itself, and tells all."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def pretrain_step(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import pretrain_step
-
-    yield pretrain_step
-    for name in ("pretrain_step", "timing"):
-        sys.modules.pop(name, None)
+def pretrain_step(benchmark_script):
+    return benchmark_script("pretrain_step")
 
 
 def test_candidates_agree_and_the_table_is_whole(pretrain_step, tmp_path, capsys):

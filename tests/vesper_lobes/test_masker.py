@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from no_waiting import NoWaiting
 
 from vesper_lobes.lengths import frame_mask, n_frames
 from vesper_lobes.masker import (
@@ -24,20 +24,6 @@ OPTIONS = [
     {"share_cap": 0.64},
     {"positions": "scaled", "share_cap": 0.3, "phoneme_span": 5, "word_span": 13},
 ]
-
-
-class NoWaiting(TorchDispatchMode):
-    """Raises where an operation would have to wait for a device to know a value or a shape."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        aten = torch.ops.aten
-        waits = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal)
-        by_mask = func.overloadpacket in (aten.index, aten.index_put) and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        if func.overloadpacket in waits or by_mask:
-            raise AssertionError(f"{func} waits for the device")
-        return func(*args, **(kwargs or {}))
 
 
 def invented_speech(lengths, seed=0):

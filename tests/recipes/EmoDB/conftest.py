@@ -1,30 +1,17 @@
 """A tiny corpus with EmoDB's file names, two tiny encoders, and a way to launch the recipe."""
 
-import logging
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
+from recipe_runs import kept_logging, save_tiny_encoder
 
 from data_prep.manifest import read_manifest
-from vesper_lobes.checkpoints import save_encoder
-from vesper_lobes.config import EncoderConfig
 from vesper_lobes.emotion_brain import EmotionBrain
 from vesper_lobes.emotion_run import run_recipe
-from vesper_lobes.encoder import Encoder
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "EmoDB" / "emotion"
-TINY = dict(
-    hidden_size=32,
-    num_attention_heads=4,
-    intermediate_size=48,
-    conv_dim=(16,) * 7,
-    num_conv_pos_embeddings=16,
-    num_conv_pos_embedding_groups=4,
-)
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +35,7 @@ def encoders(tmp_path_factory):
     """Folders of a random student (2 layers) and teacher (4 layers)."""
     folder = tmp_path_factory.mktemp("encoders")
     for name, layers in (("student", 2), ("teacher", 4)):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(layers)
-            encoder = Encoder(EncoderConfig.mini_large(num_hidden_layers=layers, **TINY))
-        save_encoder(encoder, folder / name)
+        save_tiny_encoder(folder / name, layers)
     return folder
 
 
@@ -60,7 +44,6 @@ def launch(emodb_tree, encoders):
     """``launch(output, *options)``: the recipe in this process, two epochs; its metrics."""
 
     def run(output, *options, hparams="vesper_mini"):
-        handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.excepthook
         given = dict(zip(options[::2], options[1::2], strict=True))
         settings = {
             "--output_folder": output,
@@ -74,12 +57,8 @@ def launch(emodb_tree, encoders):
         }
         argv = [str(RECIPE / "hparams" / f"{hparams}.yaml")]
         argv += [str(part) for option in settings.items() for part in option]
-        try:
+        with kept_logging():
             return run_recipe(argv, EmotionBrain, read_manifest)
-        finally:
-            logging.root.handlers[:] = handlers
-            logging.root.setLevel(level)
-            sys.excepthook = hook
 
     return run
 
